@@ -1,0 +1,50 @@
+# Every target does its own set-up. PYTHON=python3.12 make test  chooses the interpreter.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   ?= model-upgrade
+RUN_FLAGS := $(if $(EXIT),--exit,)
+JARS   := infra/kafka/target/jars/.complete
+
+.PHONY: run test lint bench clean setup jars check-python check-java
+
+run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
+	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
+
+test: setup jars  ## All tests, against a real broker and the real ClickHouse engine.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q $(ARGS)
+
+lint: setup  ## Style, types and who may import whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup jars  ## Benchmarks beside named peers; prints the table and saves it as JSON.
+	$(BIN)/python -m benchmarks
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: pyproject.toml constraints.txt | check-python
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[server,dev]'
+	touch $@
+
+jars: $(JARS)
+
+$(JARS): infra/kafka/pom.xml | check-java
+	mvn --quiet --batch-mode -f infra/kafka/pom.xml dependency:copy-dependencies
+	touch $@
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python >= 3.11 is missing: install it (Debian: apt-get install python3 python3-venv) or say PYTHON=/path/to/python3.11"; exit 1; }
+
+check-java:
+	@java -version 2>&1 | awk -F'[".]' '/version/ { exit !($$2 >= 17) }' || \
+	  { echo "Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless"; exit 1; }
+	@command -v mvn >/dev/null || \
+	  { echo "Maven is missing (it fetches Kafka's jars): apt-get install maven"; exit 1; }
+
+clean:  ## Removes what the targets above made; your data directories stay.
+	rm -rf $(VENV) infra/kafka/target build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Topics in, the world out: ClickHouse, webhooks, deployers."""

@@ -1,0 +1,1 @@
+"""Settings, Kafka and ClickHouse clients, migrations, health, the embedded store and the local stack."""

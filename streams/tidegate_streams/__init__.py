@@ -1,0 +1,1 @@
+"""Topics in, topics out: aggregation, windows, drift, rollouts and alerts."""
