@@ -1,0 +1,1 @@
+"""Kafka: clients, topics as code, and the protocol for effects that happen once."""

@@ -1,0 +1,198 @@
+"""A real single-node Apache Kafka (KRaft) as a child process."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tidegate.errors import ConfigError, DependencyUnavailable
+from tidegate_infra.stack import jars, ports
+from tidegate_infra.stack.group import ProcessGroup, stop
+
+# For a quick start on a small machine: the concurrent collector and the optimising compiler take seconds to
+# pay for themselves.
+_JVM = (
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Djava.awt.headless=true",
+)
+_METADATA = "__cluster_metadata-0"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningKafka:
+    """A broker that answers. It ends with `stop`, with `kill`, or with the process that started it."""
+
+    bootstrap: str
+    process: subprocess.Popen[bytes]
+    own_group: ProcessGroup | None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the Java machine."""
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        """Port of the client listener on 127.0.0.1."""
+        return int(self.bootstrap.rpartition(":")[2])
+
+    def stop(self) -> None:
+        """Shut down in order; the data stay, and `start` on the same directory goes on with them."""
+        stop(self.process)
+        self._close()
+
+    def kill(self) -> None:
+        """End at once, as a crash would (SIGKILL)."""
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self.own_group is not None:
+            self.own_group.close()
+
+
+def start(
+    directory: Path,
+    port: int = 0,
+    *,
+    log: Path | None = None,
+    group: ProcessGroup | None = None,
+    timeout_seconds: float = 60,
+) -> RunningKafka:
+    """Start Kafka on `directory` and return when it answers, about two seconds later.
+
+    Parameters
+    ----------
+    directory
+        Data and configuration of this broker; formatted on first use.
+    port
+        Of 127.0.0.1; 0 takes the one of the last start if it is free, else any free one.
+    log
+        File that gets what Kafka says; `directory`/kafka.log unless given.
+    group
+        Which the broker joins; without one, it gets its own. Either way it does not outlive this process.
+    timeout_seconds
+        How long to wait for the first answer.
+
+    Raises
+    ------
+    ConfigError
+        The port is taken, Java or Maven is missing, or the directory is damaged.
+    DependencyUnavailable
+        Kafka ended or did not answer in time; the message quotes its log.
+    """
+    directory = directory.resolve()
+    log = log or directory / "kafka.log"
+    java = [*_java(), "-cp", f"{jars.fetch()}/*"]
+    bootstrap = _configure(directory, port)
+    _format(directory, java)
+    said_before = log.stat().st_size if log.exists() else 0
+    members = group or ProcessGroup()
+    try:
+        process = members.spawn([*java, "kafka.Kafka", str(directory / "server.properties")], log=log)
+        _wait_for_answer(process, bootstrap, log, said_before, timeout_seconds)
+    except BaseException:
+        if group is None:
+            members.close()
+        raise
+    return RunningKafka(bootstrap, process, members if group is None else None)
+
+
+def _java() -> list[str]:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    if java is None or not Path(java).exists():
+        raise ConfigError("Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless")
+    return [java, *_JVM, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
+
+
+def _configure(directory: Path, port: int) -> str:
+    """Write server.properties and return the bootstrap address."""
+    properties = directory / "server.properties"
+    last = re.search(r"^listeners=\D+127.0.0.1:(\d+)\D+127.0.0.1:(\d+)$", _text(properties), re.MULTILINE)
+    last_port, last_controller_port = (int(last[1]), int(last[2])) if last else (None, None)
+    port = ports.choose(port, "Kafka", last_port)
+    controller_port = ports.choose(0, "Kafka's controller", last_controller_port)
+    template = Template(jars.broker_file("server.properties").read_text())
+    directory.mkdir(parents=True, exist_ok=True)
+    properties.write_text(
+        template.substitute(port=port, controller_port=controller_port, data=directory / "data")
+    )
+    return f"127.0.0.1:{port}"
+
+
+def _format(directory: Path, java: list[str]) -> None:
+    data = directory / "data"
+    is_formatted = (data / "meta.properties").exists()
+    partitions = {path.name for path in data.glob("*-[0-9]*")}
+    if partitions and not (is_formatted and _METADATA in partitions):
+        raise ConfigError(
+            f"{data} is half deleted (it holds partitions without Kafka's own metadata): restore it, "
+            "or delete the whole data directory to start empty"
+        )
+    if is_formatted:
+        return
+    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    format_storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+    result = subprocess.run(
+        # An id may begin with a dash: `--cluster-id=` keeps it from being read as an option.
+        [*java, *format_storage, f"--cluster-id={cluster_id}", "-c", str(directory / "server.properties")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise _failure(f"Kafka could not format {data}", result.stdout)
+
+
+def _wait_for_answer(
+    process: subprocess.Popen[bytes], bootstrap: str, log: Path, said_before: int, timeout_seconds: float
+) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if _is_listening(bootstrap):
+            try:
+                AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=5)
+            except KafkaException:
+                continue
+            return
+        time.sleep(0.02)
+    ended = f"ended with {process.returncode}" if process.poll() is not None else "did not answer in time"
+    raise _failure(f"Kafka {ended}", _text(log)[said_before:])
+
+
+def _is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _failure(what: str, said: str) -> ConfigError | DependencyUnavailable:
+    if "UnsupportedClassVersionError" in said:
+        return ConfigError("Java is older than 17 (Kafka needs it): apt-get install openjdk-17-jre-headless")
+    complaints = [line for line in said.splitlines() if re.search("ERROR|FATAL|Exception", line)]
+    return DependencyUnavailable(f"{what}: {complaints[0].strip() if complaints else 'it said nothing'}")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
