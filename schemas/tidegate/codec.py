@@ -94,7 +94,7 @@ def writer(data: bytes, registry: Registry | None = None) -> tuple[Version, int]
         if version is None:
             raise ContractError(
                 "unknown_schema",
-                f"fingerprint {data[2:_HEADER].hex()} is of no shipped schema; is the producer newer than this reader?",
+                f"fingerprint {data[2:_HEADER].hex()} is of no shipped schema; is its producer newer?",
             )
         return version, _HEADER
     if data[:1] == CONFLUENT:
@@ -164,7 +164,7 @@ def _from_json(data: bytes, expected: tuple[type, ...]) -> Any:
 _Convert = Callable[[Any], Any]
 
 
-def _element(hint: Any) -> type | None:
+def _element(hint: Any) -> Any:
     """Return the record class inside ``X``, ``X | None`` or ``list[X]``, if there is one."""
     for part in (hint, *typing.get_args(hint)):
         if isinstance(part, type) and dataclasses.is_dataclass(part):
@@ -223,7 +223,8 @@ def _from_dict(cls: Any) -> _Convert:
 
 def as_dict(record: Any) -> dict[str, Any]:
     """Return a record as plain dicts and lists, by field name."""
-    values: dict[str, Any] = _to_dict(type(record))(record)
+    cls: Any = type(record)
+    values: dict[str, Any] = _to_dict(cls)(record)
     return values
 
 

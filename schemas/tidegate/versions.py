@@ -105,12 +105,16 @@ def by_fingerprint() -> dict[bytes, Version]:
 
 
 @functools.cache
-def latest(record: Any) -> Version:
+def _latest_by_record() -> dict[type, Version]:
+    return {RECORDS[subject]: versions[-1] for subject, versions in history().items()}
+
+
+def latest(record: type) -> Version:
     """Return the version that this release writes for a record class."""
-    for subject, cls in RECORDS.items():
-        if cls is record:
-            return history()[subject][-1]
-    raise TypeError(f"{record!r} is no record of the contract")
+    try:
+        return _latest_by_record()[record]
+    except KeyError:
+        raise TypeError(f"{record!r} is no record of the contract") from None
 
 
 def container_schema(version: Version) -> dict[str, Any]:
