@@ -1,0 +1,271 @@
+"""Where things are: from flags, ``TIDEGATE_*`` variables, a local stack's file and defaults, in this order.
+
+What is acceptable (rollouts, alert policies) stands in files under review, not in settings.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from tidegate.errors import ConfigError
+
+PREFIX = "TIDEGATE_"
+STACK_FILE = "stack.json"
+
+# Read elsewhere, and no settings: crash points of tests; what the client in an application reads.
+_NOT_OURS = frozenset({"TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE"})
+
+# Kubernetes gives every container such variables for each service whose name begins with "tidegate".
+_KUBERNETES = re.compile(r"TIDEGATE_(.*_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the server side; each is also a variable, ``TIDEGATE_`` and its name in capitals.
+
+    Parameters
+    ----------
+    kafka
+        Bootstrap servers, ``host:port``, separated by commas.
+    kafka_security_protocol, kafka_sasl_mechanism, kafka_username, kafka_password, kafka_ca
+        How to reach a secured Kafka; `kafka_ca` is the path of a PEM file.
+    clickhouse
+        ``http://host:port/database``, without user or password.
+    clickhouse_user, clickhouse_password
+        Who writes to ClickHouse.
+    topic_prefix
+        Put before the name of every topic and consumer group.
+    data_dir
+        Where a local stack lives.
+    watermark
+        ``clock``: idle partitions follow the clock, for live traffic. ``data``: event time moves by events
+        alone, for replays of the past.
+    watermark_delay_us
+        How far the watermark stays behind the latest event, in microseconds.
+    allowed_lateness_us
+        How long after its end a window still takes corrections, in microseconds.
+    range_ms
+        How long stage 1 collects events before it writes a range, in milliseconds.
+    sink_range_rows, sink_range_ms
+        A sink writes after this many rows or milliseconds, whichever comes first.
+    duplicate_block
+        Duplicates are found within this many offsets of a partition, at least.
+    series_cap
+        Live series per shard and pane; the rest is counted in one overflow series.
+    health_port
+        Port of ``/livez``, ``/readyz`` and ``/metrics``; 0 takes a free one, and the log says which.
+    allow_private_webhooks
+        Whether webhooks may call loopback and private addresses.
+    webhook_url, webhook_secret
+        Where alerts and commands are posted, and the key that signs them (``whsec_`` and base64).
+    schema_registry_url
+        Confluent-compatible registry; without one, records name their schema by fingerprint.
+    log_level, log_json
+        What is logged, and whether as JSON lines.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    kafka: str = "127.0.0.1:9092"
+    kafka_security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_ca: Path | None = None
+    clickhouse: str = "http://127.0.0.1:8123/tidegate"
+    clickhouse_user: str = "default"
+    clickhouse_password: SecretStr = SecretStr("")
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    data_dir: Path = Path(".tidegate")
+    watermark: Literal["clock", "data"] = "clock"
+    watermark_delay_us: Natural = 2_000_000
+    allowed_lateness_us: Natural = 600_000_000
+    range_ms: Positive = 500
+    sink_range_rows: Positive = 100_000
+    sink_range_ms: Positive = 1_000
+    duplicate_block: Positive = 2**17
+    series_cap: Positive = 100_000
+    health_port: Port = 0
+    allow_private_webhooks: bool = False
+    webhook_url: str = ""
+    webhook_secret: SecretStr = SecretStr("")
+    schema_registry_url: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, **flags: object) -> Self:
+        """Read the settings of this process.
+
+        Parameters
+        ----------
+        flags
+            What the command line says, by field name; None means not said. A `data_dir` here or in
+            ``TIDEGATE_DATA_DIR`` adds the settings of the local stack that lives there.
+
+        Raises
+        ------
+        ConfigError
+            Every wrong or unknown setting, one a line.
+        """
+        said = {name: value for name, value in flags.items() if value is not None}
+        environment = EnvSettingsSource(cls)()
+        data_dir = said.get("data_dir", environment.get("data_dir"))
+        file = Path(str(data_dir), STACK_FILE).absolute() if data_dir else None
+        layers = [
+            (said, lambda name: f"flag --{name.replace('_', '-')}"),
+            (environment, lambda name: f"env {PREFIX}{name.upper()}"),
+            (_stack_settings(file), lambda _: f"stack file {file}"),
+        ]
+        merged = {name: value for values, _ in reversed(layers) for name, value in values.items()}
+        origins = {name: origin(name) for values, origin in reversed(layers) for name in values}
+        problems = _unknown_variables(os.environ, cls)
+        try:
+            settings = cls(**merged)
+        except ValidationError as error:
+            problems += _problems(error, merged, origins, cls)
+        if problems:
+            count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+            raise ConfigError("\n  ".join([f"{count} wrong:", *problems]))
+        settings._origins.update(origins)
+        return settings
+
+    @classmethod
+    def for_data_dir(cls, data_dir: Path, **flags: object) -> Self:
+        """Read the settings of the local stack that runs in `data_dir`.
+
+        Raises
+        ------
+        ConfigError
+            No stack runs there, or a setting is wrong.
+        """
+        if not (data_dir / STACK_FILE).exists():
+            raise ConfigError(
+                f"no stack runs in {data_dir}: start it with `tidegate up --data-dir {data_dir}`"
+            )
+        return cls.load(data_dir=data_dir, **flags)
+
+    def origin(self, name: str) -> str:
+        """Say where a value comes from: a flag, a variable, the stack's file or the default."""
+        return self._origins.get(name, "default")
+
+    def shown(self, name: str) -> str:
+        """Return a value as it may be printed: secrets as stars, of a webhook only the host."""
+        value = getattr(self, name)
+        if name == "webhook_url" and value:
+            return f"{urlsplit(value).scheme}://{urlsplit(value).hostname}/…"
+        return "" if value is None else str(value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("kafka")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        if not re.fullmatch(r"[^\s,/]+:\d+(,[^\s,/]+:\d+)*", value):
+            raise ValueError("should be host:port, several separated by commas")
+        return value
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _dsn(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(
+                "should name no user or password: they belong in TIDEGATE_CLICKHOUSE_USER and _PASSWORD"
+            )
+        if not re.fullmatch(r"https?://[^\s/?#]+/\w+", value):
+            raise ValueError("should be http://host:port/database")
+        return value
+
+    @field_validator("webhook_url", "schema_registry_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+\S*", value):
+            raise ValueError("should be an http:// or https:// address without user or password")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        problems = []
+        if self.kafka_security_protocol.startswith("sasl") and not (
+            self.kafka_username and self.kafka_password.get_secret_value()
+        ):
+            problems.append(
+                f"TIDEGATE_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} "
+                "needs TIDEGATE_KAFKA_USERNAME and TIDEGATE_KAFKA_PASSWORD"
+            )
+        if self.webhook_url and not self.webhook_secret.get_secret_value():
+            problems.append("TIDEGATE_WEBHOOK_URL needs TIDEGATE_WEBHOOK_SECRET, which signs what is sent")
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
+
+
+def _stack_settings(file: Path | None) -> dict[str, Any]:
+    if file is None or not file.exists():
+        return {}
+    try:
+        settings = json.loads(file.read_text())["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is damaged ({error}): `tidegate down` removes it") from None
+    return dict(settings)
+
+
+def _unknown_variables(environment: Mapping[str, str], cls: type[Settings]) -> list[str]:
+    known = {PREFIX + name.upper() for name in cls.model_fields} | _NOT_OURS
+    return [
+        f"{name} is unknown{_nearest(name, known)}"
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known and not _KUBERNETES.fullmatch(name)
+    ]
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f": did you mean {near[0]}?" if near else ": `tidegate config show` lists all"
+
+
+def _problems(
+    error: ValidationError, values: Mapping[str, object], origins: Mapping[str, str], cls: type[Settings]
+) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        what = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if not problem["loc"]:
+            lines.append(what)
+            continue
+        name = str(problem["loc"][0])
+        origin = origins[name]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name} ({origin}) is unknown{_nearest(name, set(cls.model_fields))}")
+        elif _may_be_quoted(name, cls):
+            lines.append(f"{origin}: {values[name]!r} {what}")
+        else:
+            lines.append(f"{origin}: {what}")
+    return lines
+
+
+def _may_be_quoted(name: str, cls: type[Settings]) -> bool:
+    # An address may carry a secret in places nobody foresees.
+    return cls.model_fields[name].annotation is not SecretStr and name not in {
+        "clickhouse",
+        "webhook_url",
+        "schema_registry_url",
+    }
