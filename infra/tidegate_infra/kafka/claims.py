@@ -1,0 +1,479 @@
+"""Exactly-once effects without transactions: claim a range, effect it, settle it.
+
+A *claim* commits a partition's unchanged offset with the range's end in the metadata. The *effect* is a
+pure function of the log and the claim, named by topic id, partition and offsets. *Settling* commits the
+offset behind the range. Whoever is assigned a partition with a pending claim effects exactly that range
+again, under the same name, so that the effect can be recognised.
+
+Kafka fences commits by member and generation, not by ownership. A process that was stopped and resumed may
+get its old partition back under a new member id within one poll, and its stale settle would be accepted.
+Hence the *epoch*: it changes with every assignment, revocation and loss, and with every refused commit, and
+a range of another epoch is worth nothing.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
+
+from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateError
+from tidegate.topics import TOPICS
+from tidegate_infra.kafka import client
+from tidegate_infra.kafka.ranges import Claim, Limits, Range, Track, read_metadata, settled_metadata
+from tidegate_infra.settings import Settings
+
+__all__ = ["ClaimLost", "Log", "Range", "RangeConsumer", "RetentionLoss"]
+
+_log = structlog.get_logger(__name__)
+
+# One call hands over at most this many messages: Python's share of the work is in whole batches, and
+# rebalance callbacks run between them.
+_CHUNK = 10_000
+_ANSWER_S = 10.0
+_END = -1  # librdkafka's OFFSET_END
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+# What librdkafka repairs by itself; it reports and goes on.
+_TRANSIENT = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError._PREV_IN_PROGRESS,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
+)
+
+
+class ClaimLost(TidegateError):
+    """The ranges are no longer this process's: drop them and poll again. Nothing was counted."""
+
+
+class RetentionLoss(InvariantBroken):
+    """The log no longer reaches back to the next offset to be read: events are gone.
+
+    Parameters
+    ----------
+    log
+        The partition with its bounds.
+    lo
+        First offset that is missing.
+    group
+        Consumer group that was behind.
+    """
+
+    def __init__(self, log: "Log", lo: int, group: str) -> None:
+        super().__init__(
+            f"{log.topic}[{log.partition}]: offsets {lo} to {log.low - 1} are gone from the log before "
+            f"group {group} "
+            f"had read them: {log.low - lo} events at most are lost to retention. To go on behind the gap: "
+            f"kafka-consumer-groups.sh --group {group} --topic {log.topic}:{log.partition} "
+            f"--reset-offsets --to-offset {log.low} --execute"
+        )
+        self.log = log
+        self.lo = lo
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One partition's log: its bounds when it was assigned.
+
+    Parameters
+    ----------
+    topic
+        Topic without the installation's prefix.
+    topic_id
+        Kafka's id of the topic.
+    partition
+        Partition.
+    low, high
+        First offset that is still there, and the one that the next message will get.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    low: int
+    high: int
+
+
+class RangeConsumer:
+    """Consumes topics in ranges, each of which can be claimed, effected and settled once.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    group
+        Name of the process in the consumer group, such as `aggregate`.
+    topics
+        Topics without the installation's prefix.
+    max_rows, max_bytes
+        A range is complete with this many messages or bytes of values.
+    max_ms
+        Longest time a message waits; then every partition's messages become ranges, so that they share a
+        commit.
+    start
+        Next offset of a partition for which the group has none committed.
+    max_held_bytes
+        Most bytes of values held over all partitions; four ranges unless given.
+
+    Notes
+    -----
+    One thread. A partition has at most one range out; further messages of it wait, up to the same limits,
+    and then it is paused. `poll` has to be called more often than `max.poll.interval.ms`, also while a
+    store is down.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Sequence[str],
+        *,
+        max_rows: int,
+        max_bytes: int,
+        max_ms: int,
+        start: Callable[[Log], int],
+        max_held_bytes: int | None = None,
+    ) -> None:
+        self.epoch = 0
+        self.group = client.group_name(settings, group)
+        self._real = {topic: settings.topic_prefix + topic for topic in topics}
+        self._plain = {real: topic for topic, real in self._real.items()}
+        self._limits = Limits(max_rows, max_bytes, max_ms / 1_000)
+        self._held_limit = max_held_bytes or 4 * max_bytes
+        self._start = start
+        self._assigned: list[tuple[str, int]] = []
+        self._tracks: dict[tuple[str, int], Track] = {}
+        self._paused: set[tuple[str, int]] = set()
+        self._counts: dict[str, int] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._member = ""
+        self._unread = False
+        self._admin = client.admin(settings)
+        self._consumer: Consumer = client.consumer(
+            settings,
+            group,
+            # A log that was cut below the position must be seen, not skipped.
+            auto_offset_reset="error",
+            enable_auto_offset_store=False,
+            enable_partition_eof=True,
+            fetch_queue_backoff_ms=10,
+            fetch_wait_max_ms=50,
+            queued_max_messages_kbytes=65_536,
+        )
+        self._consumer.subscribe(
+            list(self._plain), on_assign=self._on_assign, on_revoke=self._on_leave, on_lost=self._on_leave
+        )
+
+    def poll(self, timeout: float) -> list[Range]:
+        """Read for at most `timeout` seconds and return the ranges that are complete.
+
+        Raises
+        ------
+        RetentionLoss
+            Events are gone from the log before they were read.
+        InvariantBroken
+            The log is not the one that was claimed.
+        DependencyUnavailable
+            Kafka refuses in a way that does not pass by itself.
+        """
+        if self._unread and not self._read_positions():
+            self._fetch(1, timeout)
+            return []
+        held = sum(track.bytes for track in self._tracks.values()) >= self._held_limit
+        self._steer(
+            paused={
+                key
+                for key, track in self._tracks.items()
+                if track.full(self._limits) or (held and track.pending is None)
+            }
+        )
+        self._fetch(_CHUNK, min(timeout, self._wait_s()))
+        return [] if self._unread else self._due()
+
+    def idle(self, timeout: float) -> None:
+        """Stay in the group without reading on, while ranges that are out cannot be effected."""
+        self._steer(paused=set(self._tracks))
+        self._fetch(1, timeout)
+
+    def valid(self, ranges: Sequence[Range]) -> bool:
+        """Whether the ranges are still this process's to effect."""
+        return not self._reason(ranges)
+
+    def claim(self, ranges: Sequence[Range], prices: str = "") -> None:
+        """Say what is about to be effected; ranges to be redone are claimed already and keep their prices.
+
+        Raises
+        ------
+        ClaimLost
+            The ranges were dropped; poll again.
+        """
+        self._check(ranges)
+        fresh = [range_ for range_ in ranges if not range_.redo]
+        for range_ in fresh:
+            range_.prices = prices
+        self._commit(
+            [
+                self._at(
+                    range_,
+                    range_.lo,
+                    Claim(range_.hi, len(range_.messages), range_.topic_id, prices).metadata(),
+                )
+                for range_ in fresh
+            ]
+        )
+        for range_ in ranges:
+            self._tracks[range_.topic, range_.partition].claimed = True
+
+    def settle(self, ranges: Sequence[Range]) -> None:
+        """Say that all effects of the ranges stand.
+
+        Raises
+        ------
+        ClaimLost
+            The ranges were dropped, and will be redone by whoever owns their partitions now; poll again.
+        """
+        self._check(ranges)
+        unclaimed = [
+            range_.name for range_ in ranges if not self._tracks[range_.topic, range_.partition].claimed
+        ]
+        if unclaimed:
+            raise InvariantBroken(f"settled without a claim: {unclaimed}; claim a range before its effects")
+        self._commit(
+            [self._at(range_, range_.hi + 1, settled_metadata(range_.topic_id)) for range_ in ranges]
+        )
+        for range_ in ranges:
+            self._tracks[range_.topic, range_.partition].settle()
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Offset below which everything is settled, per assigned topic and partition."""
+        return {key: track.free_at() for key, track in self._tracks.items()}
+
+    def at_end(self) -> frozenset[tuple[str, int]]:
+        """Partitions whose every message is settled; none when Kafka does not answer."""
+        positions = self.positions()
+        try:
+            ends = self._offsets(list(positions), _LATEST)
+        except KafkaException as error:
+            _log.warning("log_end_unknown", error=str(error))
+            return frozenset()
+        return frozenset(key for key, offset in positions.items() if ends[key] == offset)
+
+    def partition_count(self, topic: str) -> int:
+        """Partitions that the topic has, assigned or not."""
+        if topic not in self._counts:
+            self._describe()
+        return self._counts[topic]
+
+    def close(self) -> None:
+        """Leave the group. Ranges that are out stay claimed, and are redone by the next owner."""
+        self._consumer.close()
+        self._drop()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop()
+        self._assigned = [(self._plain[tp.topic], tp.partition) for tp in partitions]
+        self._unread = bool(partitions)
+        # Paused until the positions are known: what the poll in progress still returns is of an old
+        # assignment.
+        for tp in partitions:
+            tp.offset = _END
+        consumer.assign(partitions)
+        consumer.pause(partitions)
+        self._paused = set(self._assigned)
+
+    def _on_leave(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        self.epoch += 1
+        self._assigned, self._tracks, self._paused, self._unread = [], {}, set(), False
+
+    def _read_positions(self) -> bool:
+        """Begin every assigned partition where the group's committed offsets say; False without an answer."""
+        keys = self._assigned
+        try:
+            self._describe()
+            committed = self._consumer.committed(self._partitions(keys), timeout=_ANSWER_S)
+            lows = self._offsets(keys, _EARLIEST)
+            highs = self._offsets(keys, _LATEST)
+            member = self._consumer.memberid()
+        except KafkaException as error:
+            _log.warning("positions_unknown", group=self.group, error=str(error))
+            return False
+        unanswered = [tp for tp in committed if tp.error]
+        if unanswered or not member:
+            _log.warning("positions_unknown", group=self.group, error=str([tp.error for tp in unanswered]))
+            return False
+        tracks = {}
+        for tp in committed:
+            key = (self._plain[tp.topic], tp.partition)
+            log = Log(key[0], self._topic_ids[key[0]], tp.partition, lows[key], highs[key])
+            tracks[key] = self._track(log, tp)
+        self._member, self._tracks, self._unread = member, tracks, False
+        self._consumer.assign(
+            [TopicPartition(self._real[topic], p, track.lo) for (topic, p), track in tracks.items()]
+        )
+        self._paused = set(keys)
+        return True
+
+    def _track(self, log: Log, committed: TopicPartition) -> Track:
+        where = f"{log.topic}[{log.partition}]"
+        pending = None
+        if committed.offset >= 0:
+            lo, pending = committed.offset, read_metadata(committed.metadata, log.topic_id, where)
+        else:
+            lo = self._start(log)
+        compacted = "compact" in TOPICS[log.topic].config.get("cleanup.policy", "")
+        if lo < log.low and not compacted:
+            raise RetentionLoss(log, lo, self.group)
+        if lo > log.high:
+            raise InvariantBroken(
+                f"{where}: group {self.group} is at offset {lo}, the log ends at {log.high}: the log was "
+                "cut or "
+                f"replaced; find out which, then reset the group's offsets"
+            )
+        return Track(lo=lo, pending=pending, compacted=compacted)
+
+    def _describe(self) -> None:
+        reals = list(self._plain)
+        answers = self._admin.describe_topics(TopicCollection(reals), request_timeout=_ANSWER_S)
+        for real, answer in answers.items():
+            try:
+                described = answer.result()
+            except KafkaException as error:
+                if error.args[0].code() in _TRANSIENT:
+                    raise
+                raise client.explained(error, f"describing topic {real}") from error
+            self._topic_ids[self._plain[real]] = str(described.topic_id)
+            self._counts[self._plain[real]] = len(described.partitions)
+
+    def _offsets(self, keys: Sequence[tuple[str, int]], spec: Any) -> dict[tuple[str, int], int]:
+        if not keys:
+            return {}
+        answers = self._admin.list_offsets(
+            dict.fromkeys(self._partitions(keys), spec), request_timeout=_ANSWER_S
+        )
+        return {
+            (self._plain[tp.topic], tp.partition): answer.result().offset for tp, answer in answers.items()
+        }
+
+    def _fetch(self, count: int, timeout: float) -> None:
+        epoch = self.epoch
+        messages: list[Any] = self._consumer.consume(count, max(timeout, 0.0))
+        if self.epoch != epoch or self._unread:
+            return
+        runs: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                runs[message.topic(), message.partition()].append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # Errors stand where they happened, behind the messages before them.
+                self._add(runs)
+                self._tracks[self._plain[message.topic()], message.partition()].passed(message.offset())
+            else:
+                self._judge(error, message.topic(), message.partition())
+        self._add(runs)
+
+    def _add(self, runs: dict[tuple[str, int], list[Any]]) -> None:
+        now_s = time.monotonic()
+        for (real, partition), run in runs.items():
+            self._tracks[self._plain[real], partition].add(run, now_s)
+        runs.clear()
+
+    def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:
+            key = (self._plain[real], partition)
+            low, high = (self._offsets([key], spec)[key] for spec in (_EARLIEST, _LATEST))
+            log = Log(key[0], self._topic_ids[key[0]], partition, low, high)
+            raise RetentionLoss(log, self._tracks[key].position, self.group)
+        if error.fatal() or error.code() not in _TRANSIENT:
+            raise DependencyUnavailable(f"Kafka refuses to be read: {real}[{partition}]: {error.str()}")
+        _log.warning("kafka_trouble", error=error.str())
+
+    def _steer(self, paused: set[tuple[str, int]]) -> None:
+        if pause := paused - self._paused:
+            self._consumer.pause(self._partitions(pause))
+        if resume := self._paused - paused:
+            self._consumer.resume(self._partitions(resume))
+        self._paused = paused
+
+    def _wait_s(self) -> float:
+        now_s = time.monotonic()
+        waiting = [
+            t.since_s + self._limits.seconds - now_s
+            for t in self._tracks.values()
+            if t.messages and not t.out
+        ]
+        return min(waiting, default=self._limits.seconds)
+
+    def _due(self) -> list[Range]:
+        now_s = time.monotonic()
+        tracks = self._tracks
+        held = sum(track.bytes for track in tracks.values())
+        flush = held >= self._held_limit or any(
+            track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
+        )
+        return [
+            track.take(topic, self._topic_ids[topic], partition, self.epoch, self._limits, now_s)
+            for (topic, partition), track in tracks.items()
+            if track.due(self._limits, now_s, flush)
+        ]
+
+    def _reason(self, ranges: Sequence[Range]) -> str:
+        """Why the ranges are not this process's; empty when they are."""
+        if any(range_.epoch != self.epoch for range_ in ranges):
+            return f"read in assignment {ranges[0].epoch}, it is now {self.epoch}"
+        owned = {(self._plain[tp.topic], tp.partition) for tp in self._consumer.assignment()}
+        if lost := [range_.name for range_ in ranges if (range_.topic, range_.partition) not in owned]:
+            return f"no longer assigned: {lost}"
+        for range_ in ranges:
+            if self._tracks[range_.topic, range_.partition].out is not range_:
+                return f"settled or dropped before: {range_.name}"
+        # A process that was stopped for longer than its session has no member id, and an empty group takes
+        # commits without one.
+        if self._consumer.memberid() != self._member:
+            return "the group has given this process up"
+        return ""
+
+    def _check(self, ranges: Sequence[Range]) -> None:
+        if reason := self._reason(ranges):
+            raise ClaimLost(f"ranges dropped: {reason}")
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        if not offsets:
+            return
+        try:
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+            refused = [f"{tp.topic}[{tp.partition}]: {tp.error.str()}" for tp in answers if tp.error]
+        except KafkaException as error:
+            refused = [str(error)]
+        if refused:
+            # Whether it was refused or only not answered: the group's own word is read again before
+            # anything else.
+            keys = self._assigned
+            self._drop()
+            self._assigned, self._unread = keys, bool(keys)
+            raise ClaimLost(f"commit refused: {refused}")
+
+    def _at(self, range_: Range, offset: int, metadata: str) -> TopicPartition:
+        return TopicPartition(self._real[range_.topic], range_.partition, offset, metadata=metadata)
+
+    def _partitions(self, keys: Sequence[tuple[str, int]] | set[tuple[str, int]]) -> list[TopicPartition]:
+        return [TopicPartition(self._real[topic], partition) for topic, partition in keys]
