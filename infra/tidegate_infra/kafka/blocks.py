@@ -1,0 +1,125 @@
+"""Avro datums of one writer's schema to columns at once, and never one datum's bytes read as another's.
+
+Datums that share a schema are, joined, the body of an Avro container block, so `polars.read_avro` decodes
+them all. A datum carries no boundary, and one corrupt datum could shift its neighbours silently. Therefore
+the block's schema wraps each datum between two fixed fields, its offset in front and a nonce of the block
+behind, and both must come back as they were written.
+"""
+
+import io
+import itertools
+import os
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import fastavro
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from tidegate import versions
+from tidegate.versions import Version
+
+_OFFSET = struct.Struct("<q")
+_SYNC_BYTES = 16
+# What `read_avro` raises on bytes that are no such datum. PanicException is a BaseException.
+_BROKEN = (PolarsError, PanicException, OSError)
+
+
+class BrokenBlock(ValueError):
+    """Some datum of the block is not of its schema; which one, a block cannot tell."""
+
+
+def read_block(
+    version: Version, offsets: Sequence[int], datums: Sequence[bytes], columns: Sequence[str]
+) -> pl.DataFrame:
+    """Decode datums that one schema wrote.
+
+    Parameters
+    ----------
+    version
+        The writer's schema.
+    offsets
+        Number of each datum, put into column `_offset`.
+    datums
+        Avro datums without framing.
+    columns
+        Fields to decode; the others are skipped, and only their lengths are looked at.
+
+    Returns
+    -------
+    polars.DataFrame
+        `_offset` and the columns, a row a datum. Times are integers of microseconds.
+
+    Raises
+    ------
+    BrokenBlock
+        When a datum is malformed, or longer or shorter than its schema says.
+    """
+    nonce = os.urandom(8)
+    body = b"".join(
+        itertools.chain.from_iterable(zip(map(_OFFSET.pack, offsets), datums, itertools.repeat(nonce)))
+    )
+    header = _container(version).header
+    block = b"".join((header, _long(len(datums)), _long(len(body)), body, header[-_SYNC_BYTES:]))
+    try:
+        frame = pl.read_avro(io.BytesIO(block), columns=["_offset", *columns, "_nonce"])
+    except _BROKEN as error:
+        raise BrokenBlock(str(error)) from error
+    read = frame.get_column("_offset").bin.reinterpret(dtype=pl.Int64, endianness="little")
+    intact = (
+        frame.height == len(datums)
+        and read.equals(pl.Series("_offset", offsets, dtype=pl.Int64))
+        and frame.select((pl.col("_nonce") == pl.lit(nonce)).all()).item()
+    )
+    if not intact:
+        raise BrokenBlock("a datum is longer or shorter than its schema says")
+    return frame.select(read, *columns)
+
+
+def schema_of(version: Version, columns: Sequence[str]) -> pl.Schema:
+    """Return the columns that `read_block` gives for a schema."""
+    whole = _container(version).schema
+    columns_of: dict[str, Any] = {column: whole[column] for column in columns}
+    return pl.Schema({"_offset": pl.Int64, **columns_of})
+
+
+class _Container(NamedTuple):
+    header: bytes
+    schema: pl.Schema
+
+
+_containers: dict[bytes, _Container] = {}
+
+
+def _container(version: Version) -> _Container:
+    """Return the file header for a writer's schema, and the columns that come of it."""
+    known = _containers.get(version.fingerprint)
+    if known is None:
+        datum: Any = versions.plain_times(versions.container_schema(version))
+        framed = {
+            "type": "record",
+            "name": "Framed",
+            "fields": [_fixed("_offset"), *datum["fields"], _fixed("_nonce")],
+        }
+        file = io.BytesIO()
+        fastavro.writer(file, framed, [])
+        header = file.getvalue()
+        schema = pl.read_avro(io.BytesIO(header)).drop("_offset", "_nonce").schema
+        known = _containers[version.fingerprint] = _Container(header, schema)
+    return known
+
+
+def _fixed(name: str) -> dict[str, Any]:
+    return {"name": name, "type": {"type": "fixed", "name": f"{name}_bytes", "size": 8}}
+
+
+def _long(value: int) -> bytes:
+    """Return a non-negative number as Avro writes a long."""
+    value <<= 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

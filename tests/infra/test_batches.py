@@ -1,0 +1,332 @@
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from confluent_kafka import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate import codec, versions
+from tidegate.records import (
+    Attribute,
+    Content,
+    EndOfStream,
+    Evaluation,
+    Feedback,
+    Guardrail,
+    LLMCall,
+    Retrieval,
+    Routing,
+    Series,
+    UsageOther,
+)
+from tidegate_infra.kafka import blocks
+from tidegate_infra.kafka.batches import decode_batch
+
+CALL = LLMCall(
+    event_id="0190a0b0-0000-7000-8000-000000000001",
+    producer_id="p",
+    seq=7,
+    ts_start=1_760_000_000_000_000,
+    ts_end=1_760_000_001_250_000,
+    ttft_us=200_000,
+    tenant="acme",
+    app="support",
+    environment="prod",
+    budget_keys=["team:x", "key:y"],
+    deployment="chat",
+    variant="base",
+    assignment_hash=-(2**63),
+    assignment_reason="split",
+    operation="chat",
+    provider="openai",
+    request_model="gpt-4o",
+    temperature=0.5,
+    status="ok",
+    input_tokens=10,
+    output_tokens=2**40,
+    usage_other=[UsageOther(unit="audio.input_tokens", quantity=1.5)],
+    reported_cost_usd=Decimal("0.000123456"),
+    guardrails=[
+        Guardrail(name="pii", stage="input", triggered=False, categories=["a", "b"], score=0.25),
+        Guardrail(name="toxic", stage="output", action="block", triggered=True),
+    ],
+    routing=Routing(router="r"),
+    retrieval=Retrieval(count=3, duration_us=12_000, doc_ids=["d"]),
+    content=Content(input="é\U0001f600", bytes=5),
+    tags=["x"],
+    attributes=[Attribute(key="k", value="v")],
+)
+PLAIN = LLMCall(
+    event_id="e", ts_start=1, ts_end=2, tenant="t", app="a", environment="e", deployment="d", variant="v",
+    operation="chat", provider="p", request_model="m", status="ok",
+)  # fmt: skip
+SERIES = Series(
+    app="a", environment="e", deployment="d", variant="v", operation="chat", provider="p", request_model="m",
+    traffic="live", comparable=True,
+)  # fmt: skip
+
+
+def message(offset: int, value: bytes | None) -> Message:
+    return Message(topic="t", partition=0, offset=offset, value=value, key=b"k", timestamp=(2, 0))
+
+
+def messages(values: list[bytes | None], first: int = 100) -> list[Message]:
+    return [message(first + i, value) for i, value in enumerate(values)]
+
+
+def rows(frame: pl.DataFrame) -> dict[int, dict]:
+    return {row.pop("_offset"): row for row in frame.to_dicts()}
+
+
+
+text = st.text(max_size=5)
+maybe = st.none() | text
+number = st.integers(-(2**63), 2**63 - 1)
+calls = st.builds(
+    replace,
+    st.sampled_from([CALL, PLAIN]),
+    event_id=text,
+    seq=st.none() | number,
+    ts_end=number,
+    temperature=st.none() | st.floats(allow_nan=False),
+    tags=st.lists(text, max_size=3),
+    error_message=maybe,
+    status=st.sampled_from(["ok", "error", "brand_new"]),
+    outcome=st.sampled_from([None, "answered", "shrugged"]),
+    http_status=st.none() | st.integers(-(2**31), 2**31 - 1),
+    reported_cost_usd=st.none() | st.decimals(-999_999_999, 999_999_999, places=9),
+    guardrails=st.lists(
+        st.builds(
+            Guardrail,
+            name=text,
+            stage=st.sampled_from(["input", "elsewhere"]),
+            triggered=st.none() | st.booleans(),
+            action=st.sampled_from(["none", "vaporise"]),
+            categories=st.lists(text, max_size=2),
+        ),
+        max_size=2,
+    ),
+    retrieval=st.none() | st.builds(Retrieval, count=st.integers(0, 9), doc_ids=st.lists(text, max_size=2)),
+)
+
+
+@given(records=st.lists(calls, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_the_fast_and_the_slow_way_give_the_same_rows(records: list[LLMCall]) -> None:
+    values = messages([codec.encode(record) for record in records])
+    fast, slow = decode_batch(values), decode_batch(values, slow=True)
+    assert fast.frame.schema == slow.frame.schema
+    assert fast.frame.equals(slow.frame)
+    assert (fast.alone, slow.alone) == (0, len(records))
+    assert not fast.rejected
+
+
+def test_every_field_arrives_as_it_was_sent() -> None:
+    row = rows(decode_batch(messages([codec.encode(CALL)])).frame)[100]
+    assert row == codec.as_dict(CALL)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("Feedback", Feedback(event_id="f", ts=5, tenant="t", name="helpful", kind="thumbs", given_by="user",
+                              positive=True, series=replace(SERIES, traffic="parallel"))),
+        ("Feedback", Feedback(event_id="f", ts=5, tenant="t", name="helpful", kind="stars", given_by="user")),
+        ("Evaluation", Evaluation(event_id="f", ts=5, tenant="t", name="faithful", kind="judge", evaluator="j",
+                                  value=0.5, series=SERIES, cost_usd=Decimal("0.1"))),
+    ],
+)  # fmt: skip
+def test_ratings_decode_with_their_series(name: str, record: Feedback | Evaluation, slow: bool) -> None:
+    row = rows(decode_batch(messages([codec.encode(record)]), name, slow=slow).frame)[100]
+    expected = codec.as_dict(record)
+    if record.series and record.series.traffic == "parallel":
+        expected["series"]["traffic"] = "other"
+    if record.kind == "judge":
+        expected["cost_usd"] = Decimal("0.100000000")
+    assert row == expected
+
+
+def test_values_outside_a_closed_list_become_other_also_when_nested() -> None:
+    strange = replace(CALL, status="brand_new", guardrails=[replace(CALL.guardrails[0], action="vaporise")])
+    frame = decode_batch(messages([codec.encode(strange), codec.encode(CALL)])).frame
+    assert frame["status"].to_list() == ["other", "ok"]
+    assert [[g["action"] for g in one] for one in frame["guardrails"].to_list()] == [["other"], ["none", "block"]]
+
+
+def test_only_the_columns_asked_for_are_decoded_in_their_order() -> None:
+    wanted = ["status", "event_id", "guardrails"]
+    values = messages([codec.encode(CALL), codec.encode(PLAIN)])
+    fast, slow = decode_batch(values, columns=wanted), decode_batch(values, columns=wanted, slow=True)
+    assert fast.frame.columns == ["_offset", *wanted]
+    assert fast.frame.equals(slow.frame)
+    assert fast.frame.equals(decode_batch(values).frame.select("_offset", *wanted))
+
+
+def test_no_messages_give_no_rows_and_all_columns() -> None:
+    batch = decode_batch([], columns=["tenant", "retrieval"])
+    assert batch.frame.height == 0
+    assert batch.frame.schema == decode_batch(messages([codec.encode(CALL)])).frame.select(batch.frame.columns).schema
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"\xc3\x01", "undecodable"),
+        (b"\xc3\x01\0\0\0\0\0\0\0\0rest", "unknown_schema"),
+        (b"hello", "unknown_framing"),
+        (b"\0\0\0\0\x07datum", "no_registry"),
+        (codec.encode(CALL)[:-1], "undecodable"),
+        (codec.encode(CALL)[:60], "undecodable"),
+        (codec.encode(CALL)[:10], "undecodable"),
+        (codec.encode(CALL) + b"\0", "trailing_bytes"),
+        (codec.encode(PLAIN) + codec.encode(PLAIN)[10:], "trailing_bytes"),
+        (codec.encode(Feedback(event_id="f", name="n", kind="thumbs", given_by="user")), "unexpected_record"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("slow", [False, True])
+def test_bad_bytes_are_refused_with_their_reason_and_the_rest_counts(
+    value: bytes | None, reason: str, slow: bool
+) -> None:
+    good = [codec.encode(replace(PLAIN, event_id=str(i))) for i in range(200)]
+    batch = decode_batch(messages([*good[:77], value, *good[77:]]), slow=slow)
+    assert [(one.message.offset(), one.reason) for one in batch.rejected] == [(177, reason)]
+    assert batch.frame["event_id"].to_list() == [str(i) for i in range(200)]
+    assert batch.frame["_offset"].to_list() == [i for i in range(100, 301) if i != 177]
+
+
+def test_an_end_of_stream_stands_apart() -> None:
+    end = EndOfStream(run_id="r", ts=9)
+    batch = decode_batch(messages([codec.encode(PLAIN), codec.encode(end), codec.encode(PLAIN)]))
+    assert batch.frame["_offset"].to_list() == [100, 102]
+    assert [(one.offset(), record) for one, record in batch.ends] == [(101, end)]
+    broken = decode_batch(messages([codec.encode(end)[:-1]]))
+    assert [one.reason for one in broken.rejected] == ["undecodable"]
+
+
+def test_an_end_of_stream_among_feedback_is_refused() -> None:
+    batch = decode_batch(messages([codec.encode(EndOfStream(run_id="r", ts=9))]), "Feedback")
+    assert [one.reason for one in batch.rejected] == ["unexpected_record"]
+
+
+class OneSchema:
+    def __init__(self, version: versions.Version) -> None:
+        self._version = version
+
+    def version(self, schema_id: int) -> versions.Version:
+        assert schema_id == 5
+        return self._version
+
+    def schema_id(self, version: versions.Version, topic: str) -> int:
+        raise AssertionError("reading registers nothing")
+
+
+def test_confluent_framing_is_read_in_blocks_too() -> None:
+    registry = OneSchema(versions.latest(LLMCall))
+    values = messages([codec.encode_confluent(CALL, 5), codec.encode(CALL)])
+    batch = decode_batch(values, registry=registry)
+    assert batch.alone == 0
+    assert rows(batch.frame) == {100: codec.as_dict(CALL), 101: codec.as_dict(CALL)}
+
+
+def older_call() -> versions.Version:
+    """A schema as an old release might have had it: fields missing, nested ones too, a narrower number."""
+    source = {**versions.latest(LLMCall).source}
+    fields = []
+    for field in source["fields"]:
+        if field["name"] in ("source", "tags", "segment", "retrieval", "sample_rate", "head_sampled"):
+            continue
+        if field["name"] == "guardrails":
+            items = field["type"]["items"]
+            kept = [f for f in items["fields"] if f["name"] not in ("action", "score", "categories")]
+            field = {**field, "type": {**field["type"], "items": {**items, "fields": kept}}}
+        if field["name"] == "routing":
+            branch = field["type"][1]
+            kept = [f for f in branch["fields"] if f["name"] != "score"]
+            field = {**field, "type": ["null", {**branch, "fields": kept}]}
+        if field["name"] == "output_tokens":
+            field = {**field, "type": ["null", "int"]}
+        fields.append(field)
+    fields.append({"name": "gone_since", "type": "string"})
+    return versions.load("call", 0, {**source, "fields": fields})
+
+
+@pytest.mark.parametrize("columns", [None, ["tags", "guardrails", "output_tokens", "event_id", "retrieval"]])
+def test_rows_of_an_older_writer_get_the_readers_columns_and_defaults(columns: list[str] | None) -> None:
+    old = older_call()
+    from fastavro import schemaless_writer
+    from io import BytesIO
+
+    stream = BytesIO()
+    schemaless_writer(
+        stream, old.parsed, codec.as_dict(replace(CALL, output_tokens=12)) | {"gone_since": "yesterday"}
+    )
+    written = b"\0" + struct.pack(">I", 5) + stream.getvalue()
+    values = messages([codec.encode(CALL), written, codec.encode(CALL)])
+    fast = decode_batch(values, columns=columns, registry=OneSchema(old))
+    slow = decode_batch(values, columns=columns, registry=OneSchema(old), slow=True)
+    assert fast.alone == 0
+    assert not fast.rejected
+    assert fast.frame.equals(slow.frame)
+    row = rows(fast.frame)[101]
+    assert row["tags"] == []
+    assert row["output_tokens"] == 12
+    assert row["retrieval"] is None
+    assert row["guardrails"][0] | {"action": "none", "score": None, "categories": []} == row["guardrails"][0]
+
+
+def _flip(random: random.Random, value: bytearray) -> None:
+    value[random.randrange(10, len(value))] = random.randrange(256)
+
+
+def _drop(random: random.Random, value: bytearray) -> None:
+    del value[random.randrange(10, len(value))]
+
+
+def _insert(random: random.Random, value: bytearray) -> None:
+    value.insert(random.randrange(10, len(value)), random.randrange(256))
+
+
+def _cut(random: random.Random, value: bytearray) -> None:
+    del value[random.randrange(10, len(value)) :]
+
+
+@pytest.mark.parametrize("mutate", [_flip, _drop, _insert, _cut])
+def test_a_mutated_record_never_changes_its_neighbours(
+    mutate: Callable[[random.Random, bytearray], None],
+) -> None:
+    generator = random.Random(20_26)
+    good = [codec.encode(replace(CALL, event_id=str(i), seq=i)) for i in range(90)]
+    expected = rows(decode_batch(messages(good)).frame)
+    for _ in range(60):
+        values = list(good)
+        broken = generator.randrange(len(values))
+        value = bytearray(values[broken])
+        mutate(generator, value)
+        values[broken] = bytes(value)
+        batch = decode_batch(messages(values))
+        actual = rows(batch.frame)
+        accounted = [one.message.offset() for one in batch.rejected]
+        assert sorted([*actual, *accounted]) == sorted(expected)
+        assert accounted in ([], [100 + broken])
+        actual.pop(100 + broken, None)
+        assert actual == {offset: row for offset, row in expected.items() if offset != 100 + broken}
+
+
+def test_a_shift_that_balances_is_caught_by_the_sentinels() -> None:
+    """One datum a byte longer and the next a byte shorter: the block's length is right, and both are refused."""
+    first, second = codec.encode(PLAIN), codec.encode(PLAIN)
+    with pytest.raises(blocks.BrokenBlock):
+        blocks.read_block(
+            versions.latest(LLMCall), [1, 2], [first[10:] + second[10:11], second[11:]], ["event_id"]
+        )
+    batch = decode_batch(messages([first + second[10:11], first[:10] + second[11:]]))
+    assert batch.frame.height == 0
+    assert len(batch.rejected) == 2
