@@ -63,8 +63,9 @@ class Settings(BaseSettings):
         Duplicates are found within this many offsets of a partition, at least.
     series_cap
         Live series per shard and pane; the rest is counted in one overflow series.
-    health_port
-        Port of ``/livez``, ``/readyz`` and ``/metrics``; 0 takes a free one, and the log says which.
+    health_host, health_port
+        Address of ``/livez``, ``/readyz`` and ``/metrics``. In a container say 0.0.0.0; port 0 takes a free
+        one, and the log says which.
     allow_private_webhooks
         Whether webhooks may call loopback and private addresses.
     webhook_url, webhook_secret
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     sink_range_ms: Positive = 1_000
     duplicate_block: Positive = 2**17
     series_cap: Positive = 100_000
+    health_host: str = "127.0.0.1"
     health_port: Port = 0
     allow_private_webhooks: bool = False
     webhook_url: str = ""
@@ -171,6 +173,28 @@ class Settings(BaseSettings):
             return f"{urlsplit(value).scheme}://{urlsplit(value).hostname}/…"
         return "" if value is None else str(value)
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables, secrets included, that give a child process these settings."""
+        return {PREFIX + name.upper(): _plain(getattr(self, name)) for name in self._changed()}
+
+    def public(self) -> dict[str, str]:
+        """Return what differs from the defaults, without secrets, as a stack's file keeps it."""
+        values = {name: getattr(self, name) for name in self._changed()}
+        return {name: _plain(value) for name, value in values.items() if not isinstance(value, SecretStr)}
+
+    def _changed(self) -> list[str]:
+        return [
+            name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default
+        ]
+
+    def hide(self, text: str) -> str:
+        """Replace every secret of these settings in a text that is about to be printed."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr) and (secret := value.get_secret_value()):
+                text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
+        return text
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -197,7 +221,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_url", "schema_registry_url")
     @classmethod
     def _url(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/?#@]+\S*", value):
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+([/?]\S*)?", value):
             raise ValueError("should be an http:// or https:// address without user or password")
         return value
 
@@ -216,6 +240,10 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _stack_settings(file: Path | None) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class ProcessGroup:
             stdout=subprocess.DEVNULL,
             process_group=0,
         )
+        self._members: list[subprocess.Popen[bytes]] = []
 
     @property
     def is_guarded(self) -> bool:
@@ -57,7 +58,7 @@ class ProcessGroup:
     def _spawn(
         self, command: Sequence[str], output: int, env: Mapping[str, str] | None
     ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        member = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -65,12 +66,15 @@ class ProcessGroup:
             env=env,
             process_group=self._guardian.pid,
         )
+        self._members = [*(other for other in self._members if other.poll() is None), member]
+        return member
 
     def close(self) -> None:
         """Kill what is left of the group."""
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
-        self._guardian.wait()
+        for process in (self._guardian, *self._members):
+            process.wait()
 
     def __enter__(self) -> Self:
         return self

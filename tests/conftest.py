@@ -1,0 +1,80 @@
+"""A real broker and a real store for every test that asks; each test has its own topics and database."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tidegate_infra.kafka.topics import apply
+from tidegate_infra.settings import Settings
+from tidegate_infra.stack import kafka as broker
+from tidegate_infra.stack import ports, program
+from tidegate_infra.stack.group import ProcessGroup
+
+StartProcess = Callable[..., program.Program]
+
+
+@pytest.fixture(scope="session")
+def process_group() -> Iterator[ProcessGroup]:
+    """Children of the tests; none outlives them, even when they are killed."""
+    with ProcessGroup() as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, process_group: ProcessGroup) -> str:
+    """Bootstrap address of a real broker that the tests of this worker share."""
+    return broker.start(tmp_path_factory.mktemp("kafka"), group=process_group).bootstrap
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, process_group: ProcessGroup) -> str:
+    """Address of a real store process that the tests of this worker share, with the database `default`."""
+    directory = tmp_path_factory.mktemp("store")
+    address = f"http://127.0.0.1:{ports.free_port()}/default"
+    settings = Settings(clickhouse=address, data_dir=directory, health_port=ports.free_port())
+    program.start("store", settings, group=process_group, log=directory / "store.log").wait_until_ready()
+    return address
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings with topics and a database of this test alone; Kafka and the store only if asked for."""
+    unique = f"t{uuid.uuid4().hex[:12]}"
+    where: dict[str, str] = {}
+    if "kafka" in request.fixturenames:
+        where["kafka"] = request.getfixturevalue("kafka")
+    if "store" in request.fixturenames:
+        where["clickhouse"] = request.getfixturevalue("store").removesuffix("default") + unique
+    return Settings(topic_prefix=f"{unique}.", data_dir=tmp_path, **where)
+
+
+@pytest.fixture
+def topics(kafka: str, settings: Settings) -> None:
+    """Every topic of the table, under the prefix of this test."""
+    apply(settings)
+
+
+@pytest.fixture
+def migrated(store: str, settings: Settings) -> None:
+    """The tables of the store, in the database of this test."""
+    from tidegate_infra.clickhouse import client, migrations
+
+    migrations.up(client.connect(settings))
+
+
+@pytest.fixture
+def start_process(process_group: ProcessGroup, settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
+    """Start processes with the settings of this test: ``start_process("aggregate", range_ms=100)``."""
+    started: list[program.Program] = []
+
+    def start(name: str, **changes: object) -> program.Program:
+        changed = settings.model_copy(update={"health_port": ports.free_port(), **changes})
+        log = tmp_path / f"{name}.log"
+        started.append(program.start(name, changed, group=process_group, log=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
