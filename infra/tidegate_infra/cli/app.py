@@ -1,0 +1,106 @@
+"""The root of the command line: what there is, how errors end, and nothing imported before it is needed."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from tidegate.errors import InvariantBroken, TidegateError
+from tidegate_infra.cli.options import DataDir
+from tidegate_infra.cli.output import say
+
+COMMANDS = {
+    "run": ("run", "Run one process in the foreground, as containers do."),
+    "topic": ("topic", "Topics as code."),
+    "schema": ("schema", "The contract: its records, fields and history."),
+    "config": ("config", "Settings and where they come from."),
+    "version": ("version", "Print the version."),
+}
+"""Command -> its module in this package, and what it is for."""
+
+
+class Root(TyperGroup):
+    """Group that imports a command's module when the command is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # The names alone, from which a misspelt command finds its nearest.
+        self.commands = dict.fromkeys(COMMANDS, cast("Any", None))
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """Return the names in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+        """Import the module that holds a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tidegate_infra.cli.{COMMANDS[cmd_name][0]}")
+        group = typer.main.get_group(module.app)
+        return group.commands.get(cmd_name, group)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write the table of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 - always ends with an exit code
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit with the code that its outcome has in the documentation."""
+        try:
+            code = super().main(
+                args, prog_name or "tidegate", complete_var, False, windows_expand_args, **extra
+            )
+            sys.stdout.flush()
+        except TyperException as error:
+            error.show()  # type: ignore[attr-defined]  # every one that gets here has it
+            code = error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
+        except BrokenPipeError:
+            # Who reads us has seen enough. The interpreter must not fail again on its own last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except TidegateError as error:
+            say(f"tidegate: {error}")
+            code = error.exit_code
+        except ModuleNotFoundError:
+            raise
+        except Exception:  # noqa: BLE001 - printed in full
+            traceback.print_exc()
+            say("tidegate: this is a defect of Tidegate; please report it with the lines above")
+            code = InvariantBroken.exit_code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = typer.Typer(
+    cls=Root,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Release control for LLM applications, on Kafka.",
+    epilog=(
+        "Exit codes: 0 fine, 1 found problems, 2 usage, 3 configuration invalid, 4 dependency unreachable, "
+        "5 refused, 6 timed out or undecided, 130 interrupted."
+    ),
+)
+
+
+@app.callback()
+def _root(data_dir: DataDir = None) -> None:
+    if data_dir is not None:
+        os.environ["TIDEGATE_DATA_DIR"] = str(data_dir)

@@ -1,0 +1,123 @@
+"""Options that several commands share, and the settings they lead to."""
+
+import getpass
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate.errors import Refused
+from tidegate_infra.cli.output import Format, say
+
+if TYPE_CHECKING:
+    from tidegate_infra.settings import Settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Local stack to talk to; else TIDEGATE_* say where."),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again whenever it changes, until Ctrl-C.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant.")]
+Environment = Annotated[
+    str | None, typer.Option("--environment", metavar="NAME", help="Only this environment.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record.")]
+
+
+def noun(help_text: str) -> typer.Typer:
+    """Make the group of a noun's commands."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def settings_of(data_dir: Path | None) -> "Settings":
+    """Read the settings: of the local stack that is named, else of the environment.
+
+    Raises
+    ------
+    ConfigError
+        A setting is wrong, or no stack runs there.
+    """
+    from tidegate_infra.settings import Settings
+
+    # librdkafka repeats every failed connection; the one line that the command ends with says it better.
+    logging.getLogger("tidegate.kafka").addHandler(logging.NullHandler())
+    logging.getLogger("tidegate.kafka").propagate = False
+    if data_dir is not None:
+        return Settings.for_data_dir(data_dir)
+    settings = Settings.load()
+    if settings.origin("data_dir") != "default":
+        return Settings.for_data_dir(settings.data_dir)
+    return settings
+
+
+def agreed(question: str, *, yes: bool, alone: bool = False) -> None:
+    """Ask before something changes.
+
+    Parameters
+    ----------
+    question
+        What is about to happen, and to what.
+    yes
+        ``--yes`` was said.
+    alone
+        Whether to go on where nobody can be asked: for what a deployment job repeats without harm.
+
+    Raises
+    ------
+    Refused
+        The answer was no, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        if alone:
+            return
+        raise Refused(f"{question} Nobody can be asked here: say --yes")
+    if not typer.confirm(question, err=True):
+        raise Refused("nothing was changed")
+
+
+def actor() -> str:
+    """Return who is at the keyboard, as ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"  # a container's user id needs no name
+    return f"{user}@{socket.gethostname()}"
+
+
+def chosen(output: Format, as_json: bool) -> Format:
+    """Return the format that the two options ask for."""
+    return Format.JSON if as_json else output
+
+
+__all__ = [
+    "DataDir",
+    "DryRun",
+    "Environment",
+    "Json",
+    "Output",
+    "Reason",
+    "Tenant",
+    "Watch",
+    "Yes",
+    "actor",
+    "agreed",
+    "chosen",
+    "noun",
+    "say",
+    "settings_of",
+]

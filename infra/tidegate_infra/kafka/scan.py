@@ -1,0 +1,139 @@
+"""A topic from its start to the end it has now, without a group: what commands and tools read.
+
+Topics that hold one state a key are read by rank, never by position: a process that was cut off may still
+append an older state behind a newer one.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from tidegate import codec
+from tidegate.errors import ContractError, DependencyUnavailable
+from tidegate.registry import SchemaRegistry
+from tidegate.topics import DEPLOYMENTS, PROGRESS, ROLLOUTS, TOPICS
+from tidegate_infra.kafka.client import admin, consumer, explained
+from tidegate_infra.settings import Settings
+
+_ANSWER_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+
+RANKS: dict[str, Callable[[Any], Any]] = {
+    ROLLOUTS: lambda spec: spec.generation,
+    DEPLOYMENTS: lambda command: command.revision,
+    # A journal that was made anew counts its versions from zero.
+    PROGRESS: lambda progress: (progress.generation, progress.version),
+}
+"""Topic -> what the newest record of a key is the highest of."""
+
+_log = logging.getLogger(__name__)
+
+
+def check_answers(settings: Settings) -> None:
+    """Find out within seconds whether Kafka answers.
+
+    Raises
+    ------
+    DependencyUnavailable
+        It does not.
+    """
+    try:
+        admin(settings).list_topics(timeout=_ANSWER_SECONDS)
+    except KafkaException as error:
+        raise explained(error, "listing topics") from error
+
+
+def messages(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> Iterator[Message]:
+    """Read every message that a topic holds now, each partition in order.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    topic
+        Name from the table, without the prefix.
+    timeout_seconds
+        For the whole of it.
+
+    Raises
+    ------
+    ConfigError
+        There is no such topic.
+    DependencyUnavailable
+        Kafka does not answer, or not in time.
+    """
+    name = settings.topic_prefix + topic
+    deadline = time.monotonic() + timeout_seconds
+    reader = consumer(settings, "scan", enable_partition_eof=True)
+    try:
+        open_partitions = _partitions(reader, name)
+        reader.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in open_partitions])
+        while open_partitions:
+            if time.monotonic() > deadline:
+                raise DependencyUnavailable(
+                    f"Kafka gave {name} too slowly: its end was not reached in {timeout_seconds:.0f} s"
+                )
+            message = reader.poll(_POLL_SECONDS)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_partitions.discard(message.partition())
+            else:
+                raise explained(KafkaException(error), f"reading {name}")
+    finally:
+        reader.close()
+
+
+def _partitions(reader: Consumer, name: str) -> set[int]:
+    try:
+        topic = reader.list_topics(name, timeout=_ANSWER_SECONDS).topics[name]
+    except KafkaException as error:
+        raise explained(error, f"reading {name}") from error
+    if topic.error is not None:
+        raise explained(KafkaException(topic.error), f"reading {name}")
+    return set(topic.partitions)
+
+
+def records(
+    settings: Settings, topic: str, *, timeout_seconds: float = 30.0
+) -> Iterator[tuple[Message, Any]]:
+    """Read every message with its record; a tombstone's is None.
+
+    What cannot be read is logged and left out.
+    """
+    registry = SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+    for message in messages(settings, topic, timeout_seconds=timeout_seconds):
+        value = message.value()
+        try:
+            yield message, None if value is None else codec.decode(value, registry, TOPICS[topic].records)
+        except ContractError as error:
+            _log.warning(
+                "%s[%d]@%d is skipped: %s", message.topic(), message.partition(), message.offset(), error
+            )
+
+
+def newest(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> dict[str, Any]:
+    """Read the present state of every key of a topic in `RANKS`.
+
+    Returns
+    -------
+    dict
+        Key -> its record of the highest rank. A key whose tombstone came later is not there.
+    """
+    rank = RANKS[topic]
+    ranks: dict[str, Any] = {}
+    states: dict[str, Any] = {}
+    for message, record in records(settings, topic, timeout_seconds=timeout_seconds):
+        key = (message.key() or b"").decode(errors="replace")
+        if record is None:
+            states.pop(key, None)
+        elif key not in ranks or rank(record) > ranks[key]:
+            ranks[key] = rank(record)
+            states[key] = record
+    return states
