@@ -94,7 +94,9 @@ class HealthServer:
                 f"health port {port} cannot be opened ({error.strerror}): TIDEGATE_HEALTH_PORT=0 takes any"
             ) from None
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="health", daemon=True
+        )
         self._thread.start()
 
     @property

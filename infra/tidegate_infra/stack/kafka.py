@@ -34,10 +34,11 @@ _METADATA = "__cluster_metadata-0"
 
 @dataclass(frozen=True, slots=True)
 class RunningKafka:
-    """A broker that answers. It ends with `stop`, with `kill`, or with the process that started it."""
+    """A broker. It ends with `stop`, with `kill`, or with the process that started it."""
 
     bootstrap: str
     process: subprocess.Popen[bytes]
+    log: Path
     own_group: ProcessGroup | None
 
     @property
@@ -49,6 +50,35 @@ class RunningKafka:
     def port(self) -> int:
         """Port of the client listener on 127.0.0.1."""
         return int(self.bootstrap.rpartition(":")[2])
+
+    def health(self) -> tuple[bool, str]:
+        """Whether it answers."""
+        return (True, "ready") if _is_listening(self.bootstrap) else (False, "starting")
+
+    def last_words(self) -> str:
+        """Return its last complaint."""
+        return str(_failure("Kafka ended", _text(self.log)))
+
+    def wait_until_ready(self, timeout_seconds: float = 60) -> None:
+        """Return when it has answered.
+
+        Raises
+        ------
+        DependencyUnavailable
+            Kafka ended or did not answer in time; the message quotes its log.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if _is_listening(self.bootstrap):
+                try:
+                    AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).list_topics(timeout=5)
+                except KafkaException:
+                    continue
+                return
+            time.sleep(0.02)
+        has_ended = self.process.poll() is not None
+        what = f"Kafka ended with {self.process.returncode}" if has_ended else "Kafka did not answer in time"
+        raise _failure(what, _text(self.log))
 
     def stop(self) -> None:
         """Shut down in order; the data stay, and `start` on the same directory goes on with them."""
@@ -78,14 +108,8 @@ def start(
 
     Parameters
     ----------
-    directory
-        Data and configuration of this broker; formatted on first use.
-    port
-        Of 127.0.0.1; 0 takes the one of the last start if it is free, else any free one.
-    log
-        File that gets what Kafka says; `directory`/kafka.log unless given.
-    group
-        Which the broker joins; without one, it gets its own. Either way it does not outlive this process.
+    directory, port, log, group
+        As for `launch`.
     timeout_seconds
         How long to wait for the first answer.
 
@@ -96,21 +120,44 @@ def start(
     DependencyUnavailable
         Kafka ended or did not answer in time; the message quotes its log.
     """
+    running = launch(directory, port, log=log, group=group)
+    try:
+        running.wait_until_ready(timeout_seconds)
+    except BaseException:
+        running.kill()
+        raise
+    return running
+
+
+def launch(
+    directory: Path, port: int = 0, *, log: Path | None = None, group: ProcessGroup | None = None
+) -> RunningKafka:
+    """Start Kafka on `directory` and return at once.
+
+    Parameters
+    ----------
+    directory
+        Data and configuration of this broker; formatted on first use.
+    port
+        Of 127.0.0.1; 0 takes the one of the last start if it is free, else any free one.
+    log
+        File that gets what Kafka says; `directory`/kafka.log unless given.
+    group
+        Which the broker joins; without one, it gets its own. Either way it does not outlive this process.
+
+    Raises
+    ------
+    ConfigError
+        The port is taken, Java or Maven is missing, or the directory is damaged.
+    """
     directory = directory.resolve()
     log = log or directory / "kafka.log"
     java = [*_java(), "-cp", f"{jars.fetch()}/*"]
     bootstrap = _configure(directory, port)
     _format(directory, java)
-    said_before = log.stat().st_size if log.exists() else 0
     members = group or ProcessGroup()
-    try:
-        process = members.spawn([*java, "kafka.Kafka", str(directory / "server.properties")], log=log)
-        _wait_for_answer(process, bootstrap, log, said_before, timeout_seconds)
-    except BaseException:
-        if group is None:
-            members.close()
-        raise
-    return RunningKafka(bootstrap, process, members if group is None else None)
+    process = members.spawn([*java, "kafka.Kafka", str(directory / "server.properties")], log=log)
+    return RunningKafka(bootstrap, process, log, own_group=None if group else members)
 
 
 def _java() -> list[str]:
@@ -121,13 +168,29 @@ def _java() -> list[str]:
     return [java, *_JVM, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
 
 
+def choose_port(directory: Path, wanted: int = 0) -> int:
+    """Return the port to start on: `wanted`, or with 0 the one of the last start or any free one.
+
+    Raises
+    ------
+    ConfigError
+        The wanted port is taken.
+    """
+    last = _last_ports(directory / "server.properties")
+    return ports.choose(wanted, "Kafka", last[0] if last else None)
+
+
+def _last_ports(properties: Path) -> tuple[int, int] | None:
+    found = re.search(r"^listeners=\D+127.0.0.1:(\d+)\D+127.0.0.1:(\d+)$", _text(properties), re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def _configure(directory: Path, port: int) -> str:
     """Write server.properties and return the bootstrap address."""
     properties = directory / "server.properties"
-    last = re.search(r"^listeners=\D+127.0.0.1:(\d+)\D+127.0.0.1:(\d+)$", _text(properties), re.MULTILINE)
-    last_port, last_controller_port = (int(last[1]), int(last[2])) if last else (None, None)
-    port = ports.choose(port, "Kafka", last_port)
-    controller_port = ports.choose(0, "Kafka's controller", last_controller_port)
+    port = choose_port(directory, port)
+    last = _last_ports(properties)
+    controller_port = ports.choose(0, "Kafka's controller", last[1] if last else None)
     template = Template(jars.broker_file("server.properties").read_text())
     directory.mkdir(parents=True, exist_ok=True)
     properties.write_text(
@@ -162,22 +225,6 @@ def _format(directory: Path, java: list[str]) -> None:
         raise _failure(f"Kafka could not format {data}", result.stdout)
 
 
-def _wait_for_answer(
-    process: subprocess.Popen[bytes], bootstrap: str, log: Path, said_before: int, timeout_seconds: float
-) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        if _is_listening(bootstrap):
-            try:
-                AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=5)
-            except KafkaException:
-                continue
-            return
-        time.sleep(0.02)
-    ended = f"ended with {process.returncode}" if process.poll() is not None else "did not answer in time"
-    raise _failure(f"Kafka {ended}", _text(log)[said_before:])
-
-
 def _is_listening(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
@@ -190,8 +237,8 @@ def _is_listening(address: str) -> bool:
 def _failure(what: str, said: str) -> ConfigError | DependencyUnavailable:
     if "UnsupportedClassVersionError" in said:
         return ConfigError("Java is older than 17 (Kafka needs it): apt-get install openjdk-17-jre-headless")
-    complaints = [line for line in said.splitlines() if re.search("ERROR|FATAL|Exception", line)]
-    return DependencyUnavailable(f"{what}: {complaints[0].strip() if complaints else 'it said nothing'}")
+    complaints = [line.strip() for line in said.splitlines() if re.search("ERROR|FATAL|Exception", line)]
+    return DependencyUnavailable(f"{what}: {complaints[-1] if complaints else 'its log names no error'}")
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,137 @@
+"""The data directory of a local stack: who runs in it, what must be in it, and what others may read."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from tidegate.errors import ConfigError, Refused
+from tidegate_infra.settings import STACK_FILE
+
+# Each holds half of the truth (events here, rows and offsets there): one without the other loses or repeats.
+PARTS = ("kafka", "store")
+
+
+class DataDirectory:
+    """A data directory; `with` it, this process alone runs a stack there.
+
+    A lock of the operating system says whether a stack runs: it ends with its holder, however that ends, so
+    neither a stale file nor a process id that was given out again can be taken for a running stack.
+
+    Parameters
+    ----------
+    path
+        Made when it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.stack_file = self.path / STACK_FILE
+        self._marker = self.path / "complete"
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Take the directory.
+
+        Raises
+        ------
+        Refused
+            A stack runs there.
+        ConfigError
+            It cannot be written, or a part of it was deleted.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = self._lock_file.open("a+")
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be written ({error.strerror}): choose another --data-dir"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise Refused(
+                f"a stack already runs in {self.path}: stop it with `tidegate down --data-dir {self.path}`, "
+                "or choose another --data-dir"
+            ) from None
+        self._lock = lock
+        try:
+            self._check_parts()
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            self.stack_file.unlink(missing_ok=True)
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_ours:
+            self.stack_file.unlink(missing_ok=True)
+        self._release()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has it, and nobody deleted it since."""
+        if self._lock is None:
+            return False
+        try:
+            return self._lock_file.stat().st_ino == os.fstat(self._lock.fileno()).st_ino
+        except FileNotFoundError:
+            return False
+
+    def holder(self) -> int | None:
+        """Process id of the supervisor that runs a stack here; None when none does."""
+        try:
+            lock = self._lock_file.open()
+        except FileNotFoundError:
+            return None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0) or None
+        return None
+
+    def mark_complete(self) -> None:
+        """Note that every part is there, so that one which is missing later was deleted."""
+        self._marker.touch()
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Replace stack.json, at once for every reader."""
+        new = self.stack_file.with_suffix(".new")
+        new.write_text(json.dumps(content, indent=2) + "\n")
+        new.replace(self.stack_file)
+
+    def read(self) -> dict[str, Any] | None:
+        """Content of stack.json; None when there is none."""
+        try:
+            content: dict[str, Any] = json.loads(self.stack_file.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ConfigError(f"{self.stack_file} is damaged ({error}): `tidegate down` removes it") from None
+        return content
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "stack.lock"
+
+    def _check_parts(self) -> None:
+        missing = [part for part in PARTS if not (self.path / part).is_dir()]
+        if missing and self._marker.exists():
+            raise ConfigError(
+                f"{self.path} is half deleted ({' and '.join(missing)} missing): restore it, "
+                "or delete the whole directory to start empty"
+            )
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
