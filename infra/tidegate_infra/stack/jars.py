@@ -1,6 +1,7 @@
 """Where the jars of Apache Kafka and its configuration are; Maven fetches the jars on first use."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,7 +25,9 @@ def jars_directory() -> Path:
     if not _PACKAGED.is_dir():
         return _CHECKOUT / "target" / "jars"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tidegate" / "kafka-jars"
+    # Files in a wheel have no time of their own, so what pom.xml says tells old jars from new ones.
+    digest = hashlib.sha256(broker_file("pom.xml").read_bytes()).hexdigest()
+    return cache / "tidegate" / f"kafka-jars-{digest[:8]}"
 
 
 def are_present() -> bool:
