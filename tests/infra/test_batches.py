@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate import codec, versions
+from tidegate.errors import ContractError
 from tidegate.records import (
     Attribute,
     Content,
@@ -26,7 +27,7 @@ from tidegate.records import (
     Series,
     UsageOther,
 )
-from tidegate_infra.kafka import blocks
+from tidegate_infra.kafka import blocks, rules
 from tidegate_infra.kafka.batches import decode_batch
 
 CALL = LLMCall(
@@ -50,7 +51,7 @@ CALL = LLMCall(
     temperature=0.5,
     status="ok",
     input_tokens=10,
-    output_tokens=2**40,
+    output_tokens=2**29,
     usage_other=[UsageOther(unit="audio.input_tokens", quantity=1.5)],
     reported_cost_usd=Decimal("0.000123456"),
     guardrails=[
@@ -74,7 +75,12 @@ SERIES = Series(
 
 
 def message(offset: int, value: bytes | None) -> Message:
-    return Message(topic="t", partition=0, offset=offset, value=value, key=b"k", timestamp=(2, 0))
+    """As a producer sends it: a call's key is its id."""
+    try:
+        key = codec.decode(value or b"").event_id.encode()
+    except (ContractError, AttributeError):
+        key = CALL.event_id.encode()
+    return Message(topic="t", partition=0, offset=offset, value=value, key=key, timestamp=(2, 0))
 
 
 def messages(values: list[bytes | None], first: int = 100) -> list[Message]:
@@ -86,14 +92,16 @@ def rows(frame: pl.DataFrame) -> dict[int, dict]:
 
 
 text = st.text(max_size=5)
+some_text = st.text(min_size=1, max_size=5)
 maybe = st.none() | text
 number = st.integers(-(2**63), 2**63 - 1)
 calls = st.builds(
     replace,
     st.sampled_from([CALL, PLAIN]),
-    event_id=text,
+    event_id=some_text,
     seq=st.none() | number,
-    ts_end=number,
+    ts_end=st.integers(CALL.ts_end, CALL.ts_end + 10**11),
+    ts_start=st.integers(CALL.ts_start, CALL.ts_end),
     temperature=st.none() | st.floats(allow_nan=False),
     tags=st.lists(text, max_size=3),
     error_message=maybe,
@@ -353,3 +361,60 @@ def test_a_shift_that_balances_is_caught_by_the_sentinels() -> None:
     batch = decode_batch(messages([first + second[10:11], first[:10] + second[11:]]))
     assert batch.frame.height == 0
     assert len(batch.rejected) == 2
+
+
+SERIES_OF = Feedback(event_id="f", ts=5, tenant="t", name="n", kind="thumbs", given_by="user", series=SERIES)
+JUDGED = Evaluation(event_id="f", ts=5, tenant="t", name="n", kind="judge", evaluator="j", series=SERIES)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "field"),
+    [
+        (replace(CALL, tenant=""), "missing_field", "tenant"),
+        (replace(CALL, variant="v" * 257), "oversized_field", "variant"),
+        (replace(CALL, prompt_name="n" * 257), "oversized_field", "prompt_name"),
+        (replace(CALL, ts_end=CALL.ts_start - 1), "negative_duration", "ts_end - ts_start is -1"),
+        (replace(CALL, ts_end=CALL.ts_start + 10**12 + 1), "implausible", "ts_end - ts_start"),
+        (replace(CALL, ts_end=10**16 + 1, ts_start=10**16), "implausible", "ts_end"),
+        (replace(CALL, ttft_us=-1), "negative_duration", "ttft_us is -1"),
+        (replace(CALL, retrieval=Retrieval(count=1, duration_us=-7)), "negative_duration", "retrieval"),
+        (replace(CALL, output_tokens=-5), "negative_count", "output_tokens is -5"),
+        (replace(CALL, output_tokens=10**9 + 1), "implausible", "output_tokens"),
+        (replace(CALL, sample_rate=0.0), "implausible", "sample_rate is 0"),
+        (replace(CALL, sample_rate=float("nan")), "implausible", "sample_rate"),
+        (replace(CALL, attempt=0), "implausible", "attempt"),
+        (replace(SERIES_OF, tenant=""), "missing_field", "tenant"),
+        (replace(SERIES_OF, value=float("inf")), "implausible", "value"),
+        (replace(SERIES_OF, value=float("nan")), "implausible", "value"),
+        (replace(SERIES_OF, series=replace(SERIES, app="")), "missing_field", "series.app"),
+        (replace(JUDGED, sample_rate=1.5), "implausible", "sample_rate is 1.5"),
+    ],
+)
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_record_that_breaks_a_rule_is_refused_by_name(
+    record: object, reason: str, field: str, slow: bool
+) -> None:
+    name = type(record).__name__
+    fine = {"LLMCall": CALL, "Feedback": SERIES_OF, "Evaluation": JUDGED}[name]
+    fine = replace(fine, series=None) if name != "LLMCall" else replace(fine, output_tokens=5)
+    values = messages([codec.encode(fine), codec.encode(record), codec.encode(fine)])
+    batch = decode_batch(values, name, columns=["tenant"], slow=slow)
+    assert batch.frame["_offset"].to_list() == [100, 102]
+    (refused,) = batch.rejected
+    assert (refused.message.offset(), refused.reason) == (101, reason)
+    assert field in refused.detail
+    assert reason in rules.REASONS
+
+
+def test_a_call_under_another_key_is_refused() -> None:
+    value = codec.encode(PLAIN)
+    strangers = [
+        Message(topic="t", partition=0, offset=offset, value=value, key=key, timestamp=(2, 0))
+        for offset, key in enumerate([b"e", b"x", None])
+    ]
+    for listed in (strangers, [*strangers, message(9, b"junk")]):
+        batch = decode_batch(listed)
+        assert batch.frame["_offset"].to_list() == [0]
+        assert [one.reason for one in batch.rejected if one.message.offset() in (1, 2)] == [
+            "key_mismatch"
+        ] * 2

@@ -1,7 +1,8 @@
 """Kafka messages to columns: whole blocks where it goes, record by record where it must.
 
-A block with a corrupt datum is halved until little of it is left, and only that is read one record at a time,
-by another decoder; what fails there alone is refused. Both ways give the same rows.
+A record that can be read must also hold what the contract asks (`rules`), so that every reader counts the
+same ones. A block with a corrupt datum is halved until little of it is left, and only that is read one record
+at a time, by another decoder; what fails there alone is refused. Both ways give the same rows.
 """
 
 import io
@@ -17,7 +18,7 @@ from tidegate import codec, versions
 from tidegate.errors import ContractError
 from tidegate.records import RECORDS, EndOfStream
 from tidegate.versions import Version
-from tidegate_infra.kafka import blocks, evolution
+from tidegate_infra.kafka import blocks, evolution, rules
 
 ALONE = 64
 """A broken block of at most so many records is read one by one."""
@@ -28,11 +29,14 @@ _RECORDS = {record.__name__: record for record in RECORDS.values()}
 class Message(Protocol):
     """What is read of a `confluent_kafka.Message`."""
 
+    def key(self) -> bytes | None:
+        """Return the key as sent."""
+
     def value(self) -> bytes | None:
         """Return the bytes; none for a tombstone."""
 
-    def offset(self) -> int:
-        """Return the offset in the partition."""
+    def offset(self) -> int | None:
+        """Return the offset in the partition; a message that was consumed has one."""
 
 
 class Rejected(NamedTuple):
@@ -40,7 +44,7 @@ class Rejected(NamedTuple):
 
     message: Any
     reason: str
-    """One of `tidegate.codec.REASONS`."""
+    """One of `tidegate.codec.REASONS` or `tidegate_infra.kafka.rules.REASONS`."""
     detail: str
 
 
@@ -80,7 +84,7 @@ def decode_batch(
     Parameters
     ----------
     messages
-        Messages with distinct offsets.
+        Messages in the order of their offsets.
     record
         Name of the record that belongs there.
     columns
@@ -92,14 +96,48 @@ def decode_batch(
         Where ids of Confluent framing are looked up.
     """
     reader = versions.latest(_RECORDS[record])
-    names = list(columns) if columns is not None else [f["name"] for f in reader.source["fields"]]
-    decoder = _Decoder(reader, names, registry, slow)
+    wanted = list(columns) if columns is not None else [f["name"] for f in reader.source["fields"]]
+    needed = list(dict.fromkeys([*wanted, *rules.columns(record)]))
+    decoder = _Decoder(reader, needed, registry, slow)
     decoder.read(messages)
-    frames = decoder.frames or [pl.DataFrame(schema=blocks.schema_of(reader, names))]
+    frames = decoder.frames or [pl.DataFrame(schema=blocks.schema_of(reader, needed))]
     frame = evolution.closed(pl.concat(frames), record)
     if len(frames) > 1:
         frame = frame.sort("_offset")
-    return Batch(frame, decoder.rejected, decoder.ends, decoder.alone)
+    refused = _refused(frame, messages, record)
+    if refused:
+        frame = frame.filter(~pl.col("_offset").is_in([one.message.offset() for one in refused]))
+    return Batch(frame.select("_offset", *wanted), decoder.rejected + refused, decoder.ends, decoder.alone)
+
+
+def _refused(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> list[Rejected]:
+    """Readable records that break a rule of the contract."""
+    broken = rules.violations(frame, record)
+    if record == "LLMCall":
+        broken = pl.concat([broken, _misplaced(frame, messages)]).unique("_offset", keep="first")
+    if not broken.height:
+        return []
+    by_offset = {message.offset(): message for message in messages}
+    return [Rejected(by_offset[offset], reason, detail) for offset, reason, detail in broken.iter_rows()]
+
+
+def _misplaced(frame: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
+    """Calls whose Kafka key is not their id, so that copies of them could not be recognised."""
+    keys = pl.DataFrame(
+        {
+            "_offset": [message.offset() for message in messages],
+            "_key": [message.key() for message in messages],
+        },
+        schema={"_offset": pl.Int64, "_key": pl.Binary},
+    )
+    if keys.height != frame.height:
+        keys = frame.select("_offset").join(keys, on="_offset", how="left", maintain_order="left")
+    other = frame.get_column("event_id").cast(pl.Binary).ne_missing(keys.get_column("_key"))
+    return frame.filter(other).select(
+        "_offset",
+        pl.lit("key_mismatch").alias("reason"),
+        pl.format("the Kafka key is not the event_id {}", "event_id").alias("detail"),
+    )
 
 
 @dataclass(slots=True)

@@ -1,0 +1,160 @@
+"""What a readable event must hold to count: one rule book, so that all readers count the same events."""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import polars as pl
+
+from tidegate.series import DIMENSIONS
+
+REASONS = (
+    "missing_field",
+    "oversized_field",
+    "negative_duration",
+    "negative_count",
+    "implausible",
+    "key_mismatch",
+)
+"""Why a readable event is refused; a closed list, since it becomes a metric label."""
+
+LONGEST_US = 10**12
+"""Longest duration, about eleven days. Bounds keep sums of squares exact."""
+
+LATEST_US = 10**16
+"""In the year 2286; a time above it is most likely in nanoseconds."""
+
+MOST = 10**9
+"""Most tokens or characters of a call, and the largest value of a rating."""
+
+LONGEST_NAME = 256
+"""Bytes of what becomes part of a series."""
+
+
+class Rule(NamedTuple):
+    """A condition under which an event is refused."""
+
+    reason: str
+    field: str
+    broken: pl.Expr
+    """Null where it does not apply."""
+    value: pl.Expr
+
+
+def columns(record: str) -> tuple[str, ...]:
+    """Fields that the rules of a record read."""
+    return _FIELDS.get(record, ())
+
+
+def violations(frame: pl.DataFrame, record: str) -> pl.DataFrame:
+    """Return the first broken rule of each row that breaks one: `_offset`, `reason`, `detail`."""
+    rules = _rules(record)
+    if not rules or not frame.height:
+        return NONE
+    broken = frame.select(pl.any_horizontal(rule.broken for rule in rules).fill_null(value=False)).to_series()
+    if not broken.any():
+        return NONE
+    reason, detail = (
+        pl.coalesce(pl.when(rule.broken).then(each(rule)) for rule in rules) for each in (_reason, _detail)
+    )
+    return frame.filter(broken).select("_offset", reason.alias("reason"), detail.alias("detail"))
+
+
+NONE = pl.DataFrame(schema={"_offset": pl.Int64, "reason": pl.String, "detail": pl.String})
+
+
+def _reason(rule: Rule) -> pl.Expr:
+    return pl.lit(rule.reason)
+
+
+def _detail(rule: Rule) -> pl.Expr:
+    return pl.format(f"{rule.field} is {{}}", rule.value.cast(pl.String).fill_null("null"))
+
+
+def _named(field: str, value: pl.Expr | None = None) -> Iterator[Rule]:
+    """Rules of a string that becomes part of a series or an identity."""
+    text = pl.col(field) if value is None else value
+    yield Rule("missing_field", field, text == "", pl.lit("empty"))
+    yield Rule(
+        "oversized_field", field, text.str.len_bytes() > LONGEST_NAME, text.str.head(40) + pl.lit("...")
+    )
+
+
+def _within(reason: str, field: str, value: pl.Expr, most: int) -> Iterator[Rule]:
+    yield Rule(reason, field, value < 0, value)
+    yield Rule("implausible", field, value > most, value)
+
+
+def _share(field: str) -> Rule:
+    return Rule("implausible", field, ~((pl.col(field) > 0) & (pl.col(field) <= 1)), pl.col(field))
+
+
+def _number(field: str) -> Rule:
+    return Rule("implausible", field, ~(pl.col(field).abs() <= MOST), pl.col(field))
+
+
+_CALL_NAMES = (
+    "event_id",
+    *(name for name in DIMENSIONS if name not in ("prompt_name", "prompt_version", "traffic")),
+)
+_DURATIONS = ("ttft_us", "queue_us", "gateway_us")
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "input_chars",
+    "output_chars",
+)
+_SERIES_NAMES = ("app", "environment", "deployment", "variant", "operation", "provider", "request_model")
+_FIELDS = {
+    "LLMCall": (
+        *_CALL_NAMES, "prompt_name", "prompt_version", "ts_start", "ts_end", *_DURATIONS, *_COUNTS, "attempt",
+        "retrieval", "sample_rate",
+    ),
+    "Feedback": ("event_id", "ts", "tenant", "name", "value", "series"),
+    "Evaluation": ("event_id", "ts", "tenant", "name", "value", "series", "sample_rate"),
+}  # fmt: skip
+
+
+@functools.cache
+def _rules(record: str) -> list[Rule]:
+    match record:
+        case "LLMCall":
+            return list(_call_rules())
+        case "Feedback" | "Evaluation":
+            return list(_rating_rules(record))
+    return []
+
+
+def _call_rules() -> Iterator[Rule]:
+    for field in _CALL_NAMES:
+        yield from _named(field)
+    for field in ("prompt_name", "prompt_version"):
+        _, oversized = _named(field)
+        yield oversized
+    yield Rule("implausible", "ts_start", pl.col("ts_start") < 0, pl.col("ts_start"))
+    yield Rule("implausible", "ts_end", pl.col("ts_end") > LATEST_US, pl.col("ts_end"))
+    duration = pl.col("ts_end") - pl.col("ts_start")
+    yield from _within("negative_duration", "ts_end - ts_start", duration, LONGEST_US)
+    for field in _DURATIONS:
+        yield from _within("negative_duration", field, pl.col(field), LONGEST_US)
+    retrieval = pl.col("retrieval").struct.field("duration_us")
+    yield from _within("negative_duration", "retrieval.duration_us", retrieval, LONGEST_US)
+    for field in _COUNTS:
+        yield from _within("negative_count", field, pl.col(field), MOST)
+    yield Rule("implausible", "attempt", pl.col("attempt") < 1, pl.col("attempt"))
+    yield _share("sample_rate")
+
+
+def _rating_rules(record: str) -> Iterator[Rule]:
+    for field in ("event_id", "tenant", "name"):
+        yield from _named(field)
+    for field in _SERIES_NAMES:
+        yield from _named(f"series.{field}", pl.col("series").struct.field(field))
+    yield Rule("implausible", "ts", ~pl.col("ts").is_between(0, LATEST_US), pl.col("ts"))
+    yield _number("value")
+    if record == "Evaluation":
+        yield _share("sample_rate")
