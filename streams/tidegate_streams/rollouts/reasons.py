@@ -1,0 +1,215 @@
+"""Why the machine did what it did, or did not, in a sentence for the person who asks."""
+
+from collections.abc import Sequence
+
+from tidegate.records import Rollout, RolloutAction
+from tidegate_streams import users
+from tidegate_streams.rollouts import outputs, words
+from tidegate_streams.rollouts.outputs import baseline, candidate
+from tidegate_streams.rollouts.state import State
+from tidegate_streams.rollouts.verdicts import Judgement
+
+_OVERDUE = {
+    "overdue_hold": "it is held there for a person to decide",
+    "overdue_rollback": "an inconclusive end means rollback here",
+    "overdue_promote": "an inconclusive end means promotion here",
+}
+
+
+def started(spec: Rollout) -> str:
+    """A specification was taken in."""
+    new, why = candidate(spec).name, f" ({spec.reason})" if spec.reason else ""
+    if spec.paused:
+        return f"{new} waits, paused, before its first step{why}; resume starts it."
+    return f"{new} starts at {words.weight(spec.steps[0].weight_bp)} beside {baseline(spec).name}{why}."
+
+
+def superseded(spec: Rollout) -> str:
+    """A newer specification arrived."""
+    return f"Replaced by generation {spec.generation} of {spec.name}."
+
+
+def deleted(spec: Rollout) -> str:
+    """The specification was withdrawn."""
+    return (
+        f"The specification was withdrawn: all traffic goes back to {baseline(spec).name}, without a verdict."
+    )
+
+
+def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
+    """What a look found."""
+    assert state.spec is not None
+    spec = state.spec
+    base, new = baseline(spec).name, candidate(spec).name
+    step = spec.steps[state.step]
+    if event == "harm":
+        return f"{new} is rolled back to {base}: {_harm(state, judgement)}"
+    if event == "settled":
+        now_serves = new if state.state == "promoting" else base
+        return f"{now_serves} serves all traffic."
+    if event == "warm":
+        return f"The warm-up is over: {new} is compared with {base} from now on."
+    if event == "unapproved":
+        return f"{_place(state)} is complete; it waits for an approval to go on."
+    if event == "exposed":
+        following = spec.steps[state.step + 1]
+        share = words.weight(following.weight_bp)
+        return f"{_place(state)} is complete and nothing looks harmful: {new} goes on to {share}."
+    if event == "safe":
+        bounds = words.joined(
+            [
+                f"{metric.name} beyond {words.margin(metric, metric.promotion_margin)}"
+                for metric in spec.metrics
+                if not metric.muted
+            ]
+        )
+        return f"{new} is promoted: all steps are done, and harm is excluded for {bounds}."
+    limit_us = spec.max_duration_us
+    step_us = step.max_duration_us
+    if step_us is not None and now_us - state.step_clock_us >= step_us:
+        limit_us = step_us
+    return (
+        f"{_place(state)} is not decided after {words.duration(limit_us)}: {_OVERDUE[event]}. "
+        f"{_open(state, judgement)}"
+    )
+
+
+def _harm(state: State, judgement: Judgement) -> str:
+    found = {row.metric: row.sentence for row in outputs.evidence(state, judgement)}
+    if judgement.to_blame:
+        return " ".join(found[name] for name in judgement.to_blame)
+    chance = words.rarity(judgement.log_e)
+    suspects = " ".join(found[name] for name in judgement.suspects or tuple(found))
+    return (
+        f"its metrics together are worse than tolerated, by chance at most {chance} rollouts, "
+        f"though none is certain alone. {suspects}"
+    )
+
+
+def waiting(state: State, judgement: Judgement) -> str:
+    """What a step that goes on is waiting for."""
+    assert state.spec is not None
+    spec = state.spec
+    step = spec.steps[state.step]
+    new = candidate(spec).name
+    calls = state.step_calls.get(new, 0)
+    served = [f"{calls:,} of {step.min_calls:,} calls" if step.min_calls else f"{calls:,} calls"]
+    if step.min_units and state.step_users:
+        seen = users.estimate(list(state.step_users.values()))
+        served.append(f"{seen:,} of {step.min_units:,} users")
+    elif step.min_units and calls:
+        served.append("users are not reported")
+    text = f"{_place(state)}: {words.joined(served)} so far."
+    if judgement.suspects:
+        return f"{text} It stays while {words.joined(list(judgement.suspects))} looks harmful."
+    if state.step == len(spec.steps) - 1:
+        return f"{text} {_open(state, judgement)}"
+    return text
+
+
+def _open(state: State, judgement: Judgement) -> str:
+    assert state.spec is not None
+    pending = [
+        f"{metric.name} is {judgement.verdicts[metric.name]}"
+        for metric in state.spec.metrics
+        if not metric.muted and judgement.verdicts[metric.name] != "pass"
+    ]
+    return f"{words.joined(pending)}." if pending else "Every metric has passed."
+
+
+def _place(state: State) -> str:
+    assert state.spec is not None
+    spec = state.spec
+    share = words.weight(spec.steps[state.step].weight_bp)
+    return f"Step {state.step + 1} of {len(spec.steps)} ({share} {candidate(spec).name})"
+
+
+def of_action(action: RolloutAction, state: State, judgement: Judgement) -> str:
+    """What a person asked for."""
+    assert state.spec is not None
+    spec = state.spec
+    base, new = baseline(spec).name, candidate(spec).name
+    said = {
+        "pause": "paused",
+        "resume": "resumed",
+        "promote": f"{new} promoted to all traffic",
+        "advance": f"{new} sent on to the next step",
+        "rollback": f"{new} rolled back to {base}",
+        "abort": f"aborted, all traffic to {base}, without a verdict",
+        "approve": f"step {state.step + 1} approved",
+    }[action.action]
+    text = f"{said} by {action.actor}: {action.reason}"
+    if action.action in ("promote", "advance", "resume") and judgement.suspects:
+        text += f" (although {words.joined(list(judgement.suspects))} looks harmful)"
+    return text[0].upper() + text[1:]
+
+
+def approved_by(action: RolloutAction) -> str:
+    """Who let a step go on."""
+    return f"Approved by {action.actor}: {action.reason}"
+
+
+def stale(generation: int, present: int) -> str:
+    """It was meant for an older generation."""
+    return (
+        f"it was meant for generation {generation}, and generation {present} is in force: "
+        f"look at the rollout again and repeat what still applies"
+    )
+
+
+def cannot_run(spec: Rollout) -> str | None:
+    """Why a specification cannot run; None when it can."""
+    if spec.strategy != "canary":
+        return f"strategy {spec.strategy} is not there yet: use canary"
+    roles = sorted(variant.role for variant in spec.variants)
+    if roles != ["baseline", "candidate"]:
+        return f"a canary compares one baseline with one candidate, here are {', '.join(roles) or 'none'}"
+    if not spec.steps:
+        return "there are no steps: give at least one with the candidate's share"
+    if not any(not metric.muted for metric in spec.metrics):
+        return "no metric has effect: name at least one that is not muted"
+    means = [metric.name for metric in spec.metrics if metric.kind not in ("rate", "quantile")]
+    if means:
+        return f"{words.joined(means)}: only rates and quantiles decide"
+    empty = [metric.name for metric in spec.metrics if metric.kind == "quantile" and not metric.quantiles]
+    return f"{words.joined(empty)}: no quantiles are named" if empty else None
+
+
+def expired(action: RolloutAction) -> str:
+    """It came too late."""
+    return f"{action.action} by {action.actor} expired before it could be carried out"
+
+
+def other_revision(expected: int, present: int) -> str:
+    """Something happened in between."""
+    return f"it expected revision {expected}, and revision {present} is in force: look again and repeat it"
+
+
+def unknown_action(action: str, known: Sequence[str]) -> str:
+    """It is no action."""
+    return f"{action!r} is no action: use one of {', '.join(known)}"
+
+
+def needless_target(action: RolloutAction) -> str:
+    """It names something that the action does not take."""
+    return f"{action.action} takes no target, and {action.target!r} was given: repeat it without"
+
+
+def impossible(action: str, state: str) -> str:
+    """The state does not allow it."""
+    return f"{action} is not possible while the rollout is {state}"
+
+
+def already_paused() -> str:
+    """There is nothing to pause."""
+    return "it is paused already: resume starts it again"
+
+
+def not_started() -> str:
+    """There is no step to leave."""
+    return "it has not started: resume starts its first step"
+
+
+def last_step() -> str:
+    """There is no further step."""
+    return "this is the last step: promote sends all traffic to the candidate"

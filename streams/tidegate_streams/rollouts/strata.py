@@ -1,0 +1,156 @@
+"""Merged release rows -> what each variant did in each stratum of a look."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from tidegate.metrics import CATALOGUE
+from tidegate_streams.statistics.exceedances import ZERO
+
+_CLASSIFIED = ("outcome_answered", "outcome_abstained", "outcome_refused", "outcome_empty")
+RATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "error_rate": (("calls",), ("status_error", "status_timeout", "status_rate_limited")),
+    "timeout_rate": (("calls",), ("status_timeout",)),
+    "abstain_rate": (_CLASSIFIED, ("outcome_abstained",)),
+    "refusal_rate": (_CLASSIFIED, ("outcome_refused",)),
+    "empty_rate": (_CLASSIFIED, ("outcome_empty",)),
+}
+"""Rate of calls -> the columns whose sum is its units, and those whose sum is its bad events."""
+
+QUANTILES = frozenset(name for name, metric in CATALOGUE.items() if metric.kind == "quantile")
+
+
+class Stratum(NamedTuple):
+    """What is compared with each other, and nothing else.
+
+    Parameters
+    ----------
+    revision
+        Revision of the command that assigned the calls; None for calls that no command assigned: they
+        decide nothing, and tell what is usual.
+    pane_us
+        Start of the pane of the calls' own time, or of the rating's.
+    is_late
+        Whether they came after the look at their pane. Late ones are never added to what was looked at.
+    """
+
+    revision: int | None
+    pane_us: int
+    is_late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPane:
+    """What one variant did in one stratum, or in many of them added up.
+
+    Parameters
+    ----------
+    calls
+        Comparable calls.
+    users
+        Sketch of distinct users: register -> rank; empty where users are not reported.
+    rates
+        Metric -> (units, bad events).
+    histograms
+        Metric -> bucket index -> units, in the unit of the histogram.
+    failures
+        Metric -> measurements that failed, such as a judge that gave no verdict.
+    """
+
+    calls: int = 0
+    users: Mapping[int, int] = field(default_factory=dict)
+    rates: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    histograms: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "VariantPane") -> "VariantPane":
+        rates = dict(self.rates)
+        for name, (n, bad) in other.rates.items():
+            before_n, before_bad = rates.get(name, (0, 0))
+            rates[name] = (before_n + n, before_bad + bad)
+        histograms = dict(self.histograms)
+        for name, counts in other.histograms.items():
+            histograms[name] = Counter(histograms.get(name, {})) + Counter(counts)
+        return VariantPane(
+            calls=self.calls + other.calls,
+            users=largest(self.users, other.users),
+            rates=rates,
+            histograms=histograms,
+            failures=Counter(self.failures) + Counter(other.failures),
+        )
+
+
+Strata = dict[Stratum, dict[str, VariantPane]]
+"""Stratum -> variant -> what it did."""
+
+
+def largest(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    """Merge two sketches of users."""
+    merged = dict(one)
+    for register, rank in other.items():
+        if rank > merged.get(register, 0):
+            merged[register] = rank
+    return merged
+
+
+def strata_of(calls: pl.DataFrame, feedback: pl.DataFrame, evaluations: pl.DataFrame) -> Strata:
+    """Strata of one look at one deployment.
+
+    Parameters
+    ----------
+    calls, feedback, evaluations
+        Merged rows of the deployment that may decide, by `variant`, `assignment_revision`, `pane_us` (of the
+        row's own time) and `is_late`, with the sums of the journal's frames.
+
+    Returns
+    -------
+    dict
+        Stratum -> variant -> `VariantPane`. Calls without an assignment revision stand under revision None.
+    """
+    strata: Strata = {}
+    for frame, read in ((calls, _calls), (feedback, _feedback), (evaluations, _evaluations)):
+        for row in frame.iter_rows(named=True):
+            stratum = Stratum(row["assignment_revision"], row["pane_us"], row["is_late"])
+            variants = strata.setdefault(stratum, {})
+            variants[row["variant"]] = variants.get(row["variant"], VariantPane()) + read(row)
+    return strata
+
+
+def _calls(row: Mapping[str, Any]) -> VariantPane:
+    rates = {
+        name: (sum(row[column] for column in units), sum(row[column] for column in bad))
+        for name, (units, bad) in RATES.items()
+    }
+    for guardrail in row["guardrails"]:
+        name = f"guardrail.{guardrail['name']}"
+        n, bad = rates.get(name, (0, 0))
+        rates[name] = (n + guardrail["checked"], bad + guardrail["triggered"])
+    return VariantPane(
+        calls=row["calls"],
+        users={user["register"]: user["rank"] for user in row["users"]},
+        rates={name: counts for name, counts in rates.items() if counts[0]},
+        histograms={d["metric"]: _histogram(d) for d in row["distributions"] if d["metric"] in QUANTILES},
+    )
+
+
+def _histogram(distribution: Mapping[str, Any]) -> dict[int, int]:
+    counts = dict(zip(distribution["index"], distribution["counts"], strict=True))
+    return counts | ({ZERO: distribution["zeros"]} if distribution["zeros"] else {})
+
+
+def _feedback(row: Mapping[str, Any]) -> VariantPane:
+    rated = row["positive"] + row["negative"]
+    name = f"feedback.{row['name']}"
+    return VariantPane(rates={name: (rated, row["negative"])} if rated else {})
+
+
+def _evaluations(row: Mapping[str, Any]) -> VariantPane:
+    evaluated = row["passed"] + row["failed"]
+    name = f"evaluation.{row['name']}"
+    return VariantPane(
+        rates={name: (evaluated, row["failed"])} if evaluated else {},
+        failures={name: row["errors"]} if row["errors"] else {},
+    )

@@ -1,0 +1,291 @@
+"""Strata -> evidence per metric -> a verdict: pass, fail, inconclusive, error or skipped."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tidegate.records import DecisionMetric
+from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.statistics import combination, emix
+from tidegate_streams.statistics.emix import Counts, Floats
+from tidegate_streams.statistics.exceedances import Histogram, above, shifted, threshold
+from tidegate_streams.statistics.margins import log_odds_ratio, reference_rate
+
+Verdict = Literal["pass", "fail", "inconclusive", "error", "skipped"]
+
+HISTOGRAM_SCALE = {"cost_usd": 1e9}
+"""Units of the histogram in one unit of the metric: costs are counted in nano-dollars."""
+
+_DIRECTIONS = {"bad": (1,), "good": (-1,), "both": (1, -1)}
+
+
+class Comparison(NamedTuple):
+    """One test of a metric; a metric is one, or several of which each must hold.
+
+    Parameters
+    ----------
+    direction
+        1 where an increase is harm, -1 where a decrease is.
+    level
+        Quantile level on the side of the harm; None for rates.
+    """
+
+    direction: int
+    level: float | None
+
+
+def comparisons(metric: DecisionMetric) -> list[Comparison]:
+    """Tests of a metric, in a fixed order."""
+    levels: list[float | None] = [*metric.quantiles] if metric.kind == "quantile" else [None]
+    return [Comparison(direction, level) for direction in _DIRECTIONS[metric.increase_is] for level in levels]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEvidence:
+    """What all strata so far say of one metric.
+
+    Parameters
+    ----------
+    curves
+        Per comparison the sum of likelihoods, shape (comparisons, 74); see `statistics.emix`.
+    counts
+        Per comparison the units and bad events that went in. For quantiles, bad is beyond the baseline's
+        earlier quantile.
+    failed_baseline, failed_candidate
+        Measurements that failed.
+    """
+
+    curves: Floats
+    counts: tuple[Counts, ...]
+    failed_baseline: int = 0
+    failed_candidate: int = 0
+
+    @classmethod
+    def none(cls, metric: DecisionMetric) -> "MetricEvidence":
+        """Evidence before the first stratum."""
+        tests = len(comparisons(metric))
+        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests)
+
+    @property
+    def log_e_rollback(self) -> float:
+        """Log of the mean e-value of the comparisons, against "no worse than the rollback margin"."""
+        return combination.average([emix.log_e_rollback(curve) for curve in self.curves])
+
+    @property
+    def log_e_promotion(self) -> float:
+        """Log of the smallest e-value, against "as bad as the promotion margin": each must exclude it."""
+        return min(emix.log_e_promotion(curve) for curve in self.curves)
+
+    @property
+    def strongest(self) -> int:
+        """Position of the comparison with the most evidence of harm."""
+        return int(np.argmax([emix.log_e_rollback(curve) for curve in self.curves]))
+
+
+def after(
+    evidence: MetricEvidence,
+    metric: DecisionMetric,
+    baseline: VariantPane,
+    candidate: VariantPane,
+    reference: VariantPane,
+) -> MetricEvidence:
+    """Add one stratum.
+
+    Parameters
+    ----------
+    evidence
+        So far.
+    metric
+        Its margins.
+    baseline, candidate
+        What they did in the stratum.
+    reference
+        What the baseline did before it. A comparison that has no threshold or margin yet is left out.
+
+    Returns
+    -------
+    MetricEvidence
+        With the stratum.
+    """
+    name = metric.name
+    curves, counts = evidence.curves.copy(), list(evidence.counts)
+    for i, comparison in enumerate(comparisons(metric)):
+        if comparison.level is None:
+            added = _rate(metric, comparison, baseline, candidate, reference)
+        else:
+            added = _exceedances(
+                metric,
+                comparison.direction,
+                comparison.level,
+                baseline.histograms.get(name, {}),
+                candidate.histograms.get(name, {}),
+                reference.histograms.get(name, {}),
+            )
+        if added is not None:
+            curves[i] += added[0]
+            counts[i] += added[1]
+    return MetricEvidence(
+        curves,
+        tuple(counts),
+        evidence.failed_baseline + baseline.failures.get(name, 0),
+        evidence.failed_candidate + candidate.failures.get(name, 0),
+    )
+
+
+def _rate(
+    metric: DecisionMetric,
+    comparison: Comparison,
+    baseline: VariantPane,
+    candidate: VariantPane,
+    reference: VariantPane,
+) -> tuple[Floats, Counts] | None:
+    n_b, k_b = baseline.rates.get(metric.name, (0, 0))
+    n_c, k_c = candidate.rates.get(metric.name, (0, 0))
+    counts = Counts(n_b, n_c, k_b, k_c)
+    usual = reference_rate(*reference.rates.get(metric.name, (0, 0)))
+    if comparison.direction < 0:
+        counts = counts.complement()
+        usual = None if usual is None else 1 - usual
+    rollback = log_odds_ratio(metric.margin_kind, metric.rollback_margin, usual)
+    promotion = log_odds_ratio(metric.margin_kind, metric.promotion_margin, usual)
+    if rollback is None or promotion is None:
+        return None
+    return emix.log_likelihood(counts, emix.points(rollback, promotion)), counts
+
+
+def _exceedances(
+    metric: DecisionMetric,
+    direction: int,
+    level: float,
+    baseline: Histogram,
+    candidate: Histogram,
+    reference: Histogram,
+) -> tuple[Floats, Counts] | None:
+    edge = threshold(reference, level if direction > 0 else 1 - level)
+    if edge is None:
+        return None
+    kind = metric.margin_kind
+    scale = HISTOGRAM_SCALE.get(metric.name, 1.0) if kind == "absolute" else 1.0
+    n_b, n_c = sum(baseline.values()), sum(candidate.values())
+    k_b = above(baseline, edge)
+
+    def beyond(index: int) -> Counts:
+        counts = Counts(n_b, n_c, k_b, above(candidate, index))
+        return counts if direction > 0 else counts.complement()
+
+    rollback = shifted(edge, kind, direction * metric.rollback_margin * scale, strict=False)
+    promotion = shifted(edge, kind, direction * metric.promotion_margin * scale, strict=True)
+    if kind == "odds":
+        at = emix.points(math.log(metric.rollback_margin), math.log(metric.promotion_margin))
+    else:
+        at = emix.points(0.0, 0.0)
+    curve = np.concatenate(
+        [
+            emix.log_likelihood(beyond(rollback), at[emix.HARM]),
+            emix.log_likelihood(beyond(promotion), at[emix.SAFE]),
+            emix.log_likelihood(beyond(edge), at[emix.GRID]),
+        ]
+    )
+    return curve, beyond(edge)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a look says of a rollout.
+
+    Parameters
+    ----------
+    log_e
+        Log of the weighted mean e-value of the metrics that have effect: what rolls back.
+    harmful
+        Whether it has reached 1 / alpha_rollback.
+    safe
+        Whether every metric that has effect has excluded harm beyond its promotion margin.
+    to_blame
+        Metrics that are harmful by themselves, strongest first.
+    suspects
+        Metrics whose evidence of harm has reached 1 / alpha_promotion: reason enough not to send more.
+    verdicts
+        Metric -> verdict, muted metrics included.
+    """
+
+    log_e: float
+    harmful: bool
+    safe: bool
+    to_blame: tuple[str, ...]
+    suspects: tuple[str, ...]
+    verdicts: Mapping[str, Verdict]
+
+
+def judge(
+    metrics: Iterable[DecisionMetric],
+    evidence: Mapping[str, MetricEvidence],
+    alpha_rollback: float,
+    alpha_promotion: float,
+) -> Judgement:
+    """Combine the evidence of all metrics.
+
+    Parameters
+    ----------
+    metrics
+        As the rollout states them.
+    evidence
+        Metric -> evidence so far.
+    alpha_rollback
+        Probability, over the whole rollout, of rolling back a candidate that is within every rollback margin.
+    alpha_promotion
+        Probability of promoting a candidate that is at or beyond any promotion margin.
+
+    Returns
+    -------
+    Judgement
+        A metric below its `min_n` counts as no evidence, in either direction.
+    """
+    metrics = list(metrics)
+    enough = {metric.name: _enough(metric, evidence[metric.name]) for metric in metrics}
+    harm = {
+        metric.name: evidence[metric.name].log_e_rollback if enough[metric.name] else -math.inf
+        for metric in metrics
+    }
+    safety = {
+        metric.name: evidence[metric.name].log_e_promotion if enough[metric.name] else -math.inf
+        for metric in metrics
+    }
+    guards = [metric for metric in metrics if not metric.muted]
+    shares = combination.weights(
+        {metric.name: metric.weight for metric in guards},
+        frozenset(metric.name for metric in guards if metric.critical),
+    )
+    certain, excluded = math.log(1 / alpha_rollback), math.log(1 / alpha_promotion)
+    counted = {name: harm[name] for name in shares}
+    log_e = combination.average(list(counted.values()), list(shares.values()))
+    blamed = combination.to_blame(counted, shares, alpha_rollback)
+    muted = [metric.name for metric in metrics if metric.muted and harm[metric.name] >= certain]
+
+    def verdict(metric: DecisionMetric) -> Verdict:
+        name = metric.name
+        if name in blamed or name in muted:
+            return "fail"
+        if not enough[name]:
+            failed = evidence[name].failed_baseline + evidence[name].failed_candidate
+            return "error" if failed else "skipped"
+        return "pass" if safety[name] >= excluded else "inconclusive"
+
+    verdicts = {metric.name: verdict(metric) for metric in metrics}
+    return Judgement(
+        log_e=log_e,
+        harmful=log_e >= certain,
+        safe=bool(guards) and all(verdicts[metric.name] == "pass" for metric in guards),
+        to_blame=tuple(blamed),
+        suspects=tuple(name for name in counted if counted[name] >= excluded),
+        verdicts=verdicts,
+    )
+
+
+def _enough(metric: DecisionMetric, evidence: MetricEvidence) -> bool:
+    # The level with the most will do: p50 tells harm long before p99 has a threshold.
+    most = max(min(counts.n_baseline, counts.n_candidate) for counts in evidence.counts)
+    return most >= max(metric.min_n, 1)
