@@ -1,0 +1,102 @@
+"""Events to bytes, in the worker: bodies masked, size bounded."""
+
+from collections.abc import Callable
+
+from tidegate import topics
+from tidegate.client import bodies
+from tidegate.client.configuration import Configuration
+from tidegate.client.notices import Notices
+from tidegate.client.rules import Event
+from tidegate.errors import ContractError
+from tidegate.records import Evaluation, Feedback, LLMCall, ProducerReport
+
+MAX_EVENT_BYTES = 900_000
+"""Brokers refuse messages above 1 MB; without its bodies an event nearly always fits."""
+
+TOPIC: dict[type, str] = {
+    LLMCall: topics.CALLS,
+    Feedback: topics.FEEDBACK,
+    Evaluation: topics.EVALUATIONS,
+    ProducerReport: topics.PRODUCERS,
+}
+
+
+class Dropped(Exception):
+    """An event cannot be sent; `reason` is what the ledger counts it under."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Encoder:
+    """Turns records into what stands in Kafka.
+
+    Parameters
+    ----------
+    configuration
+        Says how bodies are masked, and how bytes are framed.
+    notices
+        Where a mask that raises is told.
+    """
+
+    def __init__(self, configuration: Configuration, notices: Notices) -> None:
+        self._configuration = configuration
+        self._notices = notices
+        self._frame = _framing(configuration)
+
+    def encode(self, event: Event, producer_id: str, seq: int) -> bytes:
+        """Return an event's bytes under its place among its producer's events.
+
+        Raises
+        ------
+        Dropped
+            It does not fit the contract, or is too large even without bodies.
+        """
+        event.producer_id = producer_id
+        event.seq = seq
+        try:
+            self._prepare(event)
+            value = self._frame(event)
+            if len(value) > MAX_EVENT_BYTES and bodies.remove(event):
+                value = self._frame(event)
+        except ContractError as error:
+            raise Dropped("unencodable", error.detail) from error
+        if len(value) > MAX_EVENT_BYTES:
+            raise Dropped("too_large", f"{len(value)} bytes, at most {MAX_EVENT_BYTES}")
+        return value
+
+    def encode_report(self, report: ProducerReport) -> bytes:
+        """Return a report's bytes."""
+        return self._frame(report)
+
+    def _prepare(self, event: Event) -> None:
+        if isinstance(event, LLMCall) and event.content is not None:
+            bodies.measure(event.content)
+        if self._configuration.mask is not None and bodies.has_bodies(event):
+            try:
+                bodies.mask(event, self._configuration.mask, self._configuration.mask_policy)
+            except BaseException as error:  # noqa: BLE001 - the hook is the app's; SystemExit must not end us
+                bodies.remove_unmasked(event)
+                self._notices.warn("mask", "the mask raised %s: bodies dropped", type(error).__name__)
+        if isinstance(event, LLMCall):
+            bodies.shorten_error(event)
+
+
+def _framing(configuration: Configuration) -> Callable[[Event | ProducerReport], bytes]:
+    """Return what turns a record into bytes in the installation's framing."""
+    from tidegate.codec import encode, encode_confluent
+
+    if configuration.schema_registry_url is None:
+        return encode
+
+    from tidegate.registry import SchemaRegistry
+    from tidegate.versions import latest
+
+    registry = SchemaRegistry(configuration.schema_registry_url)
+
+    def encode_registered(record: Event | ProducerReport) -> bytes:
+        topic = configuration.topic(TOPIC[type(record)])
+        return encode_confluent(record, registry.schema_id(latest(type(record)), topic))
+
+    return encode_registered

@@ -1,0 +1,162 @@
+"""Where encoded events go: Kafka, or a list in memory."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tidegate.client.configuration import Configuration
+from tidegate.client.notices import Notices
+from tidegate.errors import ConfigError
+
+Settled = Callable[[bool], None]
+"""Told once for each message whether it was confirmed."""
+
+
+class Transport(Protocol):
+    """Takes messages and says later what became of each; used by one thread only."""
+
+    @property
+    def broken(self) -> bool:
+        """It will never deliver again, and must be replaced."""
+
+    def send(self, topic: str, key: str, value: bytes, settled: Settled) -> bool:
+        """Take a message; False when there is no room just now."""
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Report what was settled; wait for the first such report at most this long."""
+
+    def give_up(self) -> None:
+        """Settle everything that is not confirmed yet as failed."""
+
+
+def kafka_settings(configuration: Configuration) -> dict[str, Any]:
+    """Return how librdkafka reaches and trusts the brokers."""
+    wanted = {
+        "bootstrap.servers": configuration.kafka,
+        "client.id": f"tidegate-{configuration.app}",
+        "security.protocol": configuration.kafka_security_protocol,
+        "sasl.mechanism": configuration.kafka_sasl_mechanism,
+        "sasl.username": configuration.kafka_username,
+        "sasl.password": configuration.kafka_password,
+        "ssl.ca.location": configuration.kafka_ca,
+    }
+    # librdkafka's own lines on stderr would be the app's noise; errors come through error_cb.
+    return {name: value for name, value in wanted.items() if value is not None} | {
+        "log_level": 0,
+        "reconnect.backoff.max.ms": 2_000,
+    }
+
+
+def check_kafka_settings(configuration: Configuration) -> None:
+    """Make and drop a Kafka client, which reaches for no broker in time, to have its settings checked.
+
+    Raises
+    ------
+    ConfigError
+        librdkafka refuses a setting.
+    """
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        Producer(kafka_settings(configuration))
+    except KafkaException as error:
+        said = error.args[0].str()
+        for secret in (configuration.kafka_password, configuration.kafka_username):
+            said = said.replace(secret, "***") if secret else said
+        raise ConfigError(f"Kafka's settings are refused: {said}") from None
+
+
+class KafkaTransport:
+    """An idempotent producer, which confirms when all in-sync replicas have the message.
+
+    Parameters
+    ----------
+    configuration
+        Where Kafka is, and how long to try.
+    notices
+        Where trouble with the brokers is told.
+    """
+
+    def __init__(self, configuration: Configuration, notices: Notices) -> None:
+        from confluent_kafka import Producer
+
+        self.broken = False
+        self._configuration = configuration
+        self._notices = notices
+        delivery_ms = int(configuration.delivery_seconds * 1_000)
+        self._producer = Producer(
+            kafka_settings(configuration)
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "partitioner": "murmur2_random",
+                "linger.ms": 20,
+                "message.timeout.ms": delivery_ms,
+                # An app may start before the topics are there.
+                "topic.metadata.propagation.max.ms": delivery_ms,
+                # The bounded queue in front is the bound; this one only must not be narrower.
+                "queue.buffering.max.messages": 0,
+                "queue.buffering.max.kbytes": 2_097_151,
+                "error_cb": self._on_error,
+            }
+        )
+
+    def send(self, topic: str, key: str, value: bytes, settled: Settled) -> bool:
+        """Take a message; False when there is no room just now."""
+        try:
+            self._producer.produce(
+                topic, value, key.encode(), on_delivery=lambda error, _message: settled(error is None)
+            )
+        except BufferError:
+            return False
+        return True
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Report what was settled; wait for the first such report at most this long."""
+        self._producer.poll(timeout_seconds)
+
+    def give_up(self) -> None:
+        """Settle everything that is not confirmed yet as failed."""
+        self._producer.purge()
+        self._producer.poll(0)
+
+    def _on_error(self, error: Any) -> None:
+        if error.fatal():
+            self.broken = True
+        self._notices.warn("kafka", "Kafka at %s: %s", self._configuration.kafka, error.str())
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message as it would stand in Kafka."""
+
+    topic: str
+    key: str
+    value: bytes
+
+
+class MemoryTransport:
+    """Confirms everything and keeps it, for tests."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self._unsettled: deque[Settled] = deque()
+
+    def send(self, topic: str, key: str, value: bytes, settled: Settled) -> bool:
+        """Take a message."""
+        self.sent.append(Sent(topic, key, value))
+        self._unsettled.append(settled)
+        return True
+
+    def poll(self, timeout_seconds: float) -> None:  # noqa: ARG002 - nothing is ever waited for
+        """Confirm everything."""
+        while self._unsettled:
+            self._unsettled.popleft()(True)
+
+    def give_up(self) -> None:
+        """Confirm everything: there is nothing that could be lost."""
+        self.poll(0)

@@ -1,0 +1,240 @@
+"""Events from text: JSON lines as people and scripts write them, checked by the rules of `emit`."""
+
+import difflib
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import IO, Any, cast
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
+
+from tidegate.client.completion import Defaults, complete
+from tidegate.client.rules import TIMES, Event, Field, Problem, fields_of, problems
+from tidegate.errors import ContractError
+from tidegate.records import Evaluation, Feedback, LLMCall
+
+KINDS: dict[str, type] = {"call": LLMCall, "feedback": Feedback, "evaluation": Evaluation}
+"""What ``type`` may say in a line; a line without it is a call."""
+
+MAX_LINE_BYTES = 10_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_SHOWN_CHARS = 40
+_SPOOL_BYTES = 16_000_000
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one line of a file holds: an event, or why there is none.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    event
+        The event, complete but for its place among a producer's events; None when something is wrong.
+    problems
+        Everything that is wrong with the line.
+    """
+
+    number: int
+    event: Event | None
+    problems: tuple[Problem, ...] = ()
+
+
+def read(file: IO[bytes], defaults: Defaults, source: str = "cli") -> Iterator[Line]:
+    """Yield what each line of a file holds; empty lines are passed over.
+
+    An event without an id gets one that follows from the file's digest and the line's number, so that
+    reading the same file twice gives the same ids, and the events count once.
+
+    Parameters
+    ----------
+    file
+        JSON lines in UTF-8. What cannot be read twice, such as a pipe, is kept on disk meanwhile.
+    defaults
+        Tenant, app and environment of events that name none.
+    source
+        ``source`` of events that name none.
+    """
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
+        text: IO[bytes] = file if file.seekable() else cast("IO[bytes]", spool)
+        start = file.tell() if file.seekable() else 0
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            if text is not file:
+                text.write(chunk)
+        text.seek(start)
+        for number, data in _lines(text):
+            if data is None:
+                found = Problem("line", "too_large", f"longer than {MAX_LINE_BYTES} bytes")
+                yield Line(number, None, (found,))
+            elif data.strip():
+                yield _line(number, data, defaults, source, digest.digest())
+
+
+def _lines(text: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Yield numbered lines; None for one that is too long, which is never held in memory."""
+    number = 0
+    while data := text.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(data) <= MAX_LINE_BYTES or data.endswith(b"\n"):
+            yield number, data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
+            continue
+        while data and not data.endswith(b"\n"):
+            data = text.readline(_CHUNK_BYTES)
+        yield number, None
+
+
+def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: bytes) -> Line:
+    try:
+        values = _object(data)
+        kind = values.pop("type", "call")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise _Refused(Problem("type", "wrong_type", f"{_shown(kind)} is none of {', '.join(KINDS)}"))
+        values.setdefault("source", source)
+        event = _record(KINDS[kind], values)
+    except _Refused as refused:
+        return Line(number, None, refused.problems)
+    time_us = event.ts_end if isinstance(event, LLMCall) else event.ts
+    if not event.event_id:
+        event.event_id = derived_id(time_us, digest, number)
+    complete(event, defaults, 0)
+    found = list(problems(event))
+    if time_us == 0:
+        found.append(Problem("ts_end" if kind == "call" else "ts", "missing", "is missing"))
+    return Line(number, None if found else event, tuple(found))
+
+
+def derived_id(time_us: int, digest: bytes, number: int) -> str:
+    """Return the UUIDv7 (RFC 9562) of a line: its time, and bits that follow from file and line."""
+    bits = hashlib.sha256(digest + number.to_bytes(8, "big")).digest()
+    milliseconds = min(max(time_us, 0) // 1_000, 2**48 - 1)
+    raw = bytearray(milliseconds.to_bytes(6, "big") + bits[:10])
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(raw)))
+
+
+def record_from_json(cls: type, data: bytes) -> Any:
+    """Return the record that a JSON object holds, for values that stand as JSON in Kafka.
+
+    Raises
+    ------
+    ContractError
+        With reason ``bad_json`` or ``invalid_field``, and everything that was found.
+    """
+    try:
+        values = _object(data)
+    except _Refused as refused:
+        raise ContractError("bad_json", refused.words) from None
+    try:
+        return _record(cls, values)
+    except _Refused as refused:
+        raise ContractError("invalid_field", refused.words) from None
+
+
+class _Refused(Exception):
+    def __init__(self, *found: Problem) -> None:
+        super().__init__(*found)
+        self.problems = found
+
+    @property
+    def words(self) -> str:
+        return "; ".join(map(str, self.problems))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        values = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise _Refused(Problem("line", "bad_json", str(error).replace("line 1 column", "column"))) from None
+    if not isinstance(values, dict):
+        raise _Refused(Problem("line", "bad_json", f"{_shown(values)} is no JSON object"))
+    return values
+
+
+def _record(cls: type, values: dict[str, Any]) -> Any:
+    """Return a record, strictly: no text is taken for a number, no unknown name is passed over."""
+    found = list(_fit(cls, values, ""))
+    if not found:
+        try:
+            return _adapter(cls).validate_json(to_json(values), strict=True)
+        except ValidationError as error:
+            found = [_problem(detail) for detail in error.errors(include_url=False)]
+    raise _Refused(*found)
+
+
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
+    """Turn times into microseconds, in place; yield names that the record does not have."""
+    fields = {field.name: field for field in fields_of(cls)}
+    for name, value in list(values.items()):
+        place = prefix + name[:_SHOWN_CHARS]
+        field = fields.get(name)
+        if field is None:
+            yield Problem(place, "unknown_field", _no_such_field(name, fields))
+        elif name in TIMES and isinstance(value, str):
+            time_us = microseconds(value)
+            if time_us is None:
+                wanted = "a time such as 2026-03-01T12:00:00.25Z"
+                yield Problem(place, "wrong_type", f"{_shown(value)} where microseconds or {wanted} belongs")
+            else:
+                values[name] = time_us
+        elif is_dataclass(field.element):
+            items = enumerate(value) if isinstance(value, list) else [("", value)]
+            for i, item in items:
+                if isinstance(item, dict):
+                    yield from _fit(
+                        cast("type", field.element), item, f"{place}[{i}]." if i != "" else f"{place}."
+                    )
+
+
+def _no_such_field(name: str, fields: Mapping[str, Field]) -> str:
+    near = difflib.get_close_matches(name[:_SHOWN_CHARS], fields, 1)
+    return f"no such field; did you mean {near[0]}?" if near else "no such field"
+
+
+def microseconds(text: str) -> int | None:
+    """Return an RFC 3339 time in microseconds since the epoch; None when it is none.
+
+    Examples
+    --------
+    >>> microseconds("1970-01-01T01:00:00.25+01:00")
+    250000
+    """
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        return None
+    date, time, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{zone.upper()}")
+    except ValueError:
+        return None
+    return (moment - _EPOCH) // timedelta(microseconds=1) + int((fraction or ".")[1:7].ljust(6, "0"))
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])[1:]
+    if detail["type"] == "missing":
+        return Problem(place, "missing", "is missing")
+    what = detail["msg"].removeprefix("Input should be ")
+    return Problem(place, "wrong_type", f"{_shown(detail['input'])} where {what} belongs")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
