@@ -39,9 +39,8 @@ class Health:
         self._last_beat = self._clock()
 
     def ready(self) -> None:
-        """Note that the process does its work; counts as a beat."""
+        """Note that the process does its work."""
         self._not_ready_because = ""
-        self.beat()
 
     def not_ready(self, why: str) -> None:
         """Note that the process cannot do its work now, and why."""

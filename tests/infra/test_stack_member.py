@@ -98,7 +98,7 @@ def test_a_child_that_was_ready_for_a_while_starts_again_quickly() -> None:
         world.launched[-1].process.returncode = -9
         member.turn()
         world.now += 100
-    assert member.status.detail == "sink ended with -9: out of memory; again in 0.5 s"
+    assert member.status.detail == "sink was killed by SIGKILL; again in 0.5 s"
 
 
 def test_a_start_that_is_refused_is_tried_again_with_the_refusal_as_detail() -> None:

@@ -1,5 +1,6 @@
 """Child processes that never outlive their parent, however it ends."""
 
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,13 @@ class ProcessGroup:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def ending(returncode: int) -> str:
+    """Say how a process ended, as in ``store {ending}``."""
+    if returncode < 0:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"ended with {returncode}"
 
 
 def stop(process: subprocess.Popen[bytes], timeout_seconds: float = 10) -> None:

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from tidegate.errors import ConfigError, DependencyUnavailable
 from tidegate_infra.stack import jars, ports
-from tidegate_infra.stack.group import ProcessGroup, stop
+from tidegate_infra.stack.group import ProcessGroup, ending, stop
 
 # For a quick start on a small machine: the concurrent collector and the optimising compiler take seconds to
 # pay for themselves.
@@ -57,7 +57,7 @@ class RunningKafka:
 
     def last_words(self) -> str:
         """Return its last complaint."""
-        return str(_failure("Kafka ended", _text(self.log)))
+        return _complaint(_text(self.log))
 
     def wait_until_ready(self, timeout_seconds: float = 60) -> None:
         """Return when it has answered.
@@ -76,9 +76,9 @@ class RunningKafka:
                     continue
                 return
             time.sleep(0.02)
-        has_ended = self.process.poll() is not None
-        what = f"Kafka ended with {self.process.returncode}" if has_ended else "Kafka did not answer in time"
-        raise _failure(what, _text(self.log))
+        code = self.process.poll()
+        what = "did not answer in time" if code is None else ending(code)
+        raise _failure(f"Kafka {what}", _text(self.log))
 
     def stop(self) -> None:
         """Shut down in order; the data stay, and `start` on the same directory goes on with them."""
@@ -237,8 +237,12 @@ def _is_listening(address: str) -> bool:
 def _failure(what: str, said: str) -> ConfigError | DependencyUnavailable:
     if "UnsupportedClassVersionError" in said:
         return ConfigError("Java is older than 17 (Kafka needs it): apt-get install openjdk-17-jre-headless")
+    return DependencyUnavailable(f"{what}: {_complaint(said)}")
+
+
+def _complaint(said: str) -> str:
     complaints = [line.strip() for line in said.splitlines() if re.search("ERROR|FATAL|Exception", line)]
-    return DependencyUnavailable(f"{what}: {complaints[-1] if complaints else 'its log names no error'}")
+    return complaints[-1] if complaints else "its log names no error"
 
 
 def _text(path: Path) -> str:

@@ -7,6 +7,7 @@ from subprocess import Popen
 from typing import Literal, Protocol
 
 from tidegate.errors import ConfigError, DependencyUnavailable, TidegateError
+from tidegate_infra.stack.group import ending
 
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 # Whoever was ready for so long starts again after the shortest pause.
@@ -86,8 +87,7 @@ class Member:
             if now >= self._due:
                 self._start()
         elif (code := self.child.process.poll()) is not None:
-            kind = ConfigError if code in (2, ConfigError.exit_code) else DependencyUnavailable
-            self._died(kind(f"{before.name} ended with {code}: {self.child.last_words()}"))
+            self._died(_error(before.name, code, self.child))
         elif now >= self._probe_at:
             self._probe(self.child)
         return self.status != before
@@ -133,3 +133,10 @@ class Member:
             restarts=self.status.restarts + 1,
         )
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _error(name: str, code: int, child: Child) -> TidegateError:
+    if code < 0:
+        return DependencyUnavailable(f"{name} {ending(code)}")
+    kind = ConfigError if code in (2, ConfigError.exit_code) else DependencyUnavailable
+    return kind(f"{name} {ending(code)}: {child.last_words()}")

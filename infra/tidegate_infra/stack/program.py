@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tidegate.errors import DependencyUnavailable
 from tidegate_infra.settings import PREFIX, Settings
-from tidegate_infra.stack.group import ProcessGroup, stop
+from tidegate_infra.stack.group import ProcessGroup, ending, stop
 
 # In a test these reach the child too, although they are no settings.
 _PASSED_ON = ("TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE")
@@ -58,9 +58,8 @@ class Program:
                 return
             time.sleep(0.05)
         if self.process.poll() is not None:
-            raise DependencyUnavailable(
-                f"{self.name} ended with {self.process.returncode}: {self.last_words()}"
-            )
+            end = ending(self.process.returncode)
+            raise DependencyUnavailable(f"{self.name} {end}: {self.last_words()}")
         raise DependencyUnavailable(f"{self.name} is not ready after {timeout_seconds:.0f} s: {words}")
 
     def last_words(self) -> str:
