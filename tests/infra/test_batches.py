@@ -418,3 +418,11 @@ def test_a_call_under_another_key_is_refused() -> None:
         assert [one.reason for one in batch.rejected if one.message.offset() in (1, 2)] == [
             "key_mismatch"
         ] * 2
+
+
+def test_messages_of_several_partitions_decode_together() -> None:
+    other = Message(topic="t", partition=1, offset=100, value=codec.encode(PLAIN), key=b"e", timestamp=(2, 0))
+    batch = decode_batch([message(100, codec.encode(CALL)), message(101, b"junk"), other])
+    assert batch.rows.to_list() == [0, 2]
+    assert batch.frame["_offset"].to_list() == [100, 100]
+    assert batch.frame["event_id"].to_list() == [CALL.event_id, "e"]

@@ -50,13 +50,15 @@ class Rejected(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What messages of one partition hold.
+    """What messages hold.
 
     Parameters
     ----------
     frame
-        `_offset` and the fields, a row a record, in the order of offsets. Times are integers of microseconds;
-        a value outside a closed list is `other`.
+        `_offset` and the fields, a row a record, in the order of the messages. Times are integers of
+        microseconds; a value outside a closed list is `other`.
+    rows
+        Which message each row came of, by its place in the sequence.
     rejected
         Messages without a row.
     ends
@@ -66,6 +68,7 @@ class Batch:
     """
 
     frame: pl.DataFrame
+    rows: pl.Series
     rejected: list[Rejected] = field(default_factory=list)
     ends: list[tuple[Any, EndOfStream]] = field(default_factory=list)
     alone: int = 0
@@ -79,12 +82,12 @@ def decode_batch(
     slow: bool = False,
     registry: codec.Registry | None = None,
 ) -> Batch:
-    """Decode messages of one partition into a frame.
+    """Decode messages into a frame.
 
     Parameters
     ----------
     messages
-        Messages in the order of their offsets.
+        Messages of one or several partitions.
     record
         Name of the record that belongs there.
     columns
@@ -98,46 +101,41 @@ def decode_batch(
     reader = versions.latest(_RECORDS[record])
     wanted = list(columns) if columns is not None else [f["name"] for f in reader.source["fields"]]
     needed = list(dict.fromkeys([*wanted, *rules.columns(record)]))
-    decoder = _Decoder(reader, needed, registry, slow)
-    decoder.read(messages)
+    decoder = _Decoder(messages, reader, needed, registry, slow)
+    decoder.read()
     frames = decoder.frames or [pl.DataFrame(schema=blocks.schema_of(reader, needed))]
     frame = evolution.closed(pl.concat(frames), record)
     if len(frames) > 1:
-        frame = frame.sort("_offset")
-    refused = _refused(frame, messages, record)
-    if refused:
-        frame = frame.filter(~pl.col("_offset").is_in([one.message.offset() for one in refused]))
-    return Batch(frame.select("_offset", *wanted), decoder.rejected + refused, decoder.ends, decoder.alone)
-
-
-def _refused(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> list[Rejected]:
-    """Readable records that break a rule of the contract."""
-    broken = rules.violations(frame, record)
-    if record == "LLMCall":
-        broken = pl.concat([broken, _misplaced(frame, messages)]).unique("_offset", keep="first")
-    if not broken.height:
-        return []
-    by_offset = {message.offset(): message for message in messages}
-    return [Rejected(by_offset[offset], reason, detail) for offset, reason, detail in broken.iter_rows()]
-
-
-def _misplaced(frame: pl.DataFrame, messages: Sequence[Message]) -> pl.DataFrame:
-    """Calls whose Kafka key is not their id, so that copies of them could not be recognised."""
-    keys = pl.DataFrame(
-        {
-            "_offset": [message.offset() for message in messages],
-            "_key": [message.key() for message in messages],
-        },
-        schema={"_offset": pl.Int64, "_key": pl.Binary},
+        frame = frame.sort("_row")
+    broken = _broken(frame, messages, record)
+    if broken.height:
+        frame = frame.join(broken, on="_row", how="anti", maintain_order="left")
+    refused = [Rejected(messages[row], reason, detail) for row, reason, detail in broken.iter_rows()]
+    rows = frame.get_column("_row")
+    offsets = pl.Series("_offset", [message.offset() for message in messages], dtype=pl.Int64)
+    return Batch(
+        frame.select(offsets.gather(rows), *wanted),
+        rows,
+        decoder.rejected + refused,
+        decoder.ends,
+        decoder.alone,
     )
-    if keys.height != frame.height:
-        keys = frame.select("_offset").join(keys, on="_offset", how="left", maintain_order="left")
-    other = frame.get_column("event_id").cast(pl.Binary).ne_missing(keys.get_column("_key"))
-    return frame.filter(other).select(
-        "_offset",
+
+
+def _broken(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> pl.DataFrame:
+    """Readable records that break a rule of the contract, each with the first rule that it breaks."""
+    broken = rules.violations(frame, record)
+    if record != "LLMCall":
+        return broken
+    # Copies of a call under another key could not be recognised.
+    keys = pl.Series("key", [message.key() for message in messages], dtype=pl.Binary)
+    key = keys.gather(frame.get_column("_row"))
+    misplaced = frame.filter(frame.get_column("event_id").cast(pl.Binary).ne_missing(key)).select(
+        "_row",
         pl.lit("key_mismatch").alias("reason"),
         pl.format("the Kafka key is not the event_id {}", "event_id").alias("detail"),
     )
+    return pl.concat([broken, misplaced]).unique("_row", keep="first", maintain_order=True)
 
 
 @dataclass(slots=True)
@@ -145,19 +143,25 @@ class _Datums:
     """Messages that one schema wrote; no schema for JSON."""
 
     version: Version | None
-    messages: list[Any] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     datums: list[bytes] = field(default_factory=list)
 
     def halves(self) -> "Iterator[_Datums]":
         middle = len(self.datums) // 2
         for part in (slice(middle), slice(middle, None)):
-            yield _Datums(self.version, self.messages[part], self.datums[part])
+            yield _Datums(self.version, self.rows[part], self.datums[part])
 
 
 class _Decoder:
     def __init__(
-        self, reader: Version, columns: list[str], registry: codec.Registry | None, slow: bool
+        self,
+        messages: Sequence[Message],
+        reader: Version,
+        columns: list[str],
+        registry: codec.Registry | None,
+        slow: bool,
     ) -> None:
+        self.messages = messages
         self.reader = reader
         self.columns = columns
         self.registry = registry
@@ -167,11 +171,11 @@ class _Decoder:
         self.ends: list[tuple[Any, EndOfStream]] = []
         self.alone = 0
 
-    def read(self, messages: Sequence[Message]) -> None:
+    def read(self) -> None:
         # By the first ten bytes, which in single-object encoding name the schema: one look-up a message.
         known: dict[bytes, tuple[_Datums, int]] = {}
         by_schema: dict[bytes, _Datums] = {}
-        for message in messages:
+        for row, message in enumerate(self.messages):
             value = message.value() or b""
             entry = known.get(value[:10])
             if entry is None:
@@ -188,7 +192,7 @@ class _Decoder:
                 if value[:2] == codec.SINGLE_OBJECT:
                     known[value[:10]] = entry
             datums, start = entry
-            datums.messages.append(message)
+            datums.rows.append(row)
             datums.datums.append(value[start:])
         for datums in by_schema.values():
             self._decode(datums)
@@ -212,12 +216,11 @@ class _Decoder:
         if datums.version is None or self.slow:
             self._decode_alone(datums)
             return
-        offsets = [message.offset() for message in datums.messages]
         present = evolution.shared(datums.version, self.columns)
         try:
-            frame = blocks.read_block(datums.version, offsets, datums.datums, present)
+            frame = blocks.read_block(datums.version, datums.rows, datums.datums, present)
         except blocks.BrokenBlock:
-            if len(offsets) <= ALONE:
+            if len(datums.rows) <= ALONE:
                 self._decode_alone(datums)
             else:
                 for half in datums.halves():
@@ -227,22 +230,22 @@ class _Decoder:
 
     def _decode_alone(self, datums: _Datums) -> None:
         rows = []
-        for message, datum in zip(datums.messages, datums.datums, strict=True):
+        for row, datum in zip(datums.rows, datums.datums, strict=True):
             try:
-                rows.append((message, {"_offset": message.offset(), **self._row(datum, datums.version)}))
+                rows.append({"_row": row, **self._row(datum, datums.version)})
             except ContractError as error:
-                self.rejected.append(Rejected(message, error.reason, error.detail))
-        self.alone += len(datums.messages)
+                self.rejected.append(Rejected(self.messages[row], error.reason, error.detail))
+        self.alone += len(datums.rows)
         self._frame(rows)
 
-    def _frame(self, rows: list[tuple[Any, dict[str, Any]]]) -> None:
+    def _frame(self, rows: list[dict[str, Any]]) -> None:
         schema = blocks.schema_of(self.reader, self.columns)
         try:
-            self.frames.append(pl.DataFrame([row for _, row in rows], schema=schema))
+            self.frames.append(pl.DataFrame(rows, schema=schema))
         except (OverflowError, TypeError, ValueError, PolarsError) as error:
             # A value that its column cannot hold, such as an int of 64 bits: refuse its record alone.
             if len(rows) == 1:
-                self.rejected.append(Rejected(rows[0][0], "invalid_field", str(error)))
+                self.rejected.append(Rejected(self.messages[rows[0]["_row"]], "invalid_field", str(error)))
                 return
             middle = len(rows) // 2
             self._frame(rows[:middle])

@@ -2,7 +2,7 @@
 
 Datums that share a schema are, joined, the body of an Avro container block, so `polars.read_avro` decodes
 them all. A datum carries no boundary, and one corrupt datum could shift its neighbours silently. Therefore
-the block's schema wraps each datum between two fixed fields, its offset in front and a nonce of the block
+the block's schema wraps each datum between two fixed fields, its number in front and a nonce of the block
 behind, and both must come back as they were written.
 """
 
@@ -20,7 +20,7 @@ from polars.exceptions import PanicException, PolarsError
 from tidegate import versions
 from tidegate.versions import Version
 
-_OFFSET = struct.Struct("<q")
+_NUMBER = struct.Struct("<q")
 _SYNC_BYTES = 16
 # What `read_avro` raises on bytes that are no such datum. PanicException is a BaseException.
 _BROKEN = (PolarsError, PanicException, OSError)
@@ -31,7 +31,7 @@ class BrokenBlock(ValueError):
 
 
 def read_block(
-    version: Version, offsets: Sequence[int], datums: Sequence[bytes], columns: Sequence[str]
+    version: Version, rows: Sequence[int], datums: Sequence[bytes], columns: Sequence[str]
 ) -> pl.DataFrame:
     """Decode datums that one schema wrote.
 
@@ -39,8 +39,8 @@ def read_block(
     ----------
     version
         The writer's schema.
-    offsets
-        Number of each datum, put into column `_offset`.
+    rows
+        Number of each datum, put into column `_row`.
     datums
         Avro datums without framing.
     columns
@@ -49,7 +49,7 @@ def read_block(
     Returns
     -------
     polars.DataFrame
-        `_offset` and the columns, a row a datum. Times are integers of microseconds.
+        `_row` and the columns, a row a datum. Times are integers of microseconds.
 
     Raises
     ------
@@ -58,18 +58,18 @@ def read_block(
     """
     nonce = os.urandom(8)
     body = b"".join(
-        itertools.chain.from_iterable(zip(map(_OFFSET.pack, offsets), datums, itertools.repeat(nonce)))
+        itertools.chain.from_iterable(zip(map(_NUMBER.pack, rows), datums, itertools.repeat(nonce)))
     )
     header = _container(version).header
     block = b"".join((header, _long(len(datums)), _long(len(body)), body, header[-_SYNC_BYTES:]))
     try:
-        frame = pl.read_avro(io.BytesIO(block), columns=["_offset", *columns, "_nonce"])
+        frame = pl.read_avro(io.BytesIO(block), columns=["_row", *columns, "_nonce"])
     except _BROKEN as error:
         raise BrokenBlock(str(error)) from error
-    read = frame.get_column("_offset").bin.reinterpret(dtype=pl.Int64, endianness="little")
+    read = frame.get_column("_row").bin.reinterpret(dtype=pl.Int64, endianness="little")
     intact = (
         frame.height == len(datums)
-        and read.equals(pl.Series("_offset", offsets, dtype=pl.Int64))
+        and read.equals(pl.Series("_row", rows, dtype=pl.Int64))
         and frame.select((pl.col("_nonce") == pl.lit(nonce)).all()).item()
     )
     if not intact:
@@ -81,7 +81,7 @@ def schema_of(version: Version, columns: Sequence[str]) -> pl.Schema:
     """Return the columns that `read_block` gives for a schema."""
     whole = _container(version).schema
     columns_of: dict[str, Any] = {column: whole[column] for column in columns}
-    return pl.Schema({"_offset": pl.Int64, **columns_of})
+    return pl.Schema({"_row": pl.Int64, **columns_of})
 
 
 class _Container(NamedTuple):
@@ -100,12 +100,12 @@ def _container(version: Version) -> _Container:
         framed = {
             "type": "record",
             "name": "Framed",
-            "fields": [_fixed("_offset"), *datum["fields"], _fixed("_nonce")],
+            "fields": [_fixed("_row"), *datum["fields"], _fixed("_nonce")],
         }
         file = io.BytesIO()
         fastavro.writer(file, framed, [])
         header = file.getvalue()
-        schema = pl.read_avro(io.BytesIO(header)).drop("_offset", "_nonce").schema
+        schema = pl.read_avro(io.BytesIO(header)).drop("_row", "_nonce").schema
         known = _containers[version.fingerprint] = _Container(header, schema)
     return known
 

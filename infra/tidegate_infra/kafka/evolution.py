@@ -28,7 +28,7 @@ def aligned(frame: pl.DataFrame, version: Version, reader: Version, columns: Seq
     schema = blocks.schema_of(reader, columns)
     fields = {field["name"]: field for field in _inlined(reader.source)["fields"]}
     return frame.select(
-        "_offset",
+        "_row",
         *(
             _resolve(pl.col(name) if name in frame.columns else None, frame.schema.get(name), schema[name],
             fields[name]) .alias(name) for name in columns

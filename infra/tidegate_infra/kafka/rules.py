@@ -27,6 +27,9 @@ LATEST_US = 10**16
 MOST = 10**9
 """Most tokens or characters of a call, and the largest value of a rating."""
 
+LEAST_SHARE = 1e-6
+"""Least share of events that a sampler may keep."""
+
 LONGEST_NAME = 256
 """Bytes of what becomes part of a series."""
 
@@ -47,7 +50,7 @@ def columns(record: str) -> tuple[str, ...]:
 
 
 def violations(frame: pl.DataFrame, record: str) -> pl.DataFrame:
-    """Return the first broken rule of each row that breaks one: `_offset`, `reason`, `detail`."""
+    """Return the first broken rule of each row that breaks one: `_row`, `reason`, `detail`."""
     rules = _rules(record)
     if not rules or not frame.height:
         return NONE
@@ -57,10 +60,10 @@ def violations(frame: pl.DataFrame, record: str) -> pl.DataFrame:
     reason, detail = (
         pl.coalesce(pl.when(rule.broken).then(each(rule)) for rule in rules) for each in (_reason, _detail)
     )
-    return frame.filter(broken).select("_offset", reason.alias("reason"), detail.alias("detail"))
+    return frame.filter(broken).select("_row", reason.alias("reason"), detail.alias("detail"))
 
 
-NONE = pl.DataFrame(schema={"_offset": pl.Int64, "reason": pl.String, "detail": pl.String})
+NONE = pl.DataFrame(schema={"_row": pl.Int64, "reason": pl.String, "detail": pl.String})
 
 
 def _reason(rule: Rule) -> pl.Expr:
@@ -86,7 +89,7 @@ def _within(reason: str, field: str, value: pl.Expr, most: int) -> Iterator[Rule
 
 
 def _share(field: str) -> Rule:
-    return Rule("implausible", field, ~((pl.col(field) > 0) & (pl.col(field) <= 1)), pl.col(field))
+    return Rule("implausible", field, ~((pl.col(field) >= LEAST_SHARE) & (pl.col(field) <= 1)), pl.col(field))
 
 
 def _number(field: str) -> Rule:
