@@ -1,0 +1,1 @@
+"""ClickHouse, a server or the embedded store alike: clients and migrations."""

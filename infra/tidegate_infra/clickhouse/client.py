@@ -1,0 +1,104 @@
+"""Clients for the store that `Settings.clickhouse` names."""
+
+import logging
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+
+from tidegate.errors import ConfigError, DependencyUnavailable
+from tidegate_infra.settings import Settings
+
+# They warn of what is raised as well.
+for _name in ("urllib3.connectionpool", "clickhouse_connect"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+_UNKNOWN_DATABASE = 81
+_REFUSED_USER = frozenset({192, 193, 194, 497, 516})
+
+
+def connect(settings: Settings, readonly: bool = False) -> Client:
+    """Connect to ClickHouse; the database is made if it is not there.
+
+    The client may be used by several threads, and keeps connections of its own.
+
+    Parameters
+    ----------
+    settings
+        `clickhouse`, `clickhouse_user`, `clickhouse_password`.
+    readonly
+        For questions only: the store refuses every change, and no database is made.
+
+    Raises
+    ------
+    DependencyUnavailable
+        ClickHouse does not answer.
+    ConfigError
+        It refuses the user, or has no such database.
+    """
+    database = urlsplit(settings.clickhouse).path.strip("/")
+    try:
+        return _client(settings, database, readonly=readonly)
+    except DatabaseError as error:
+        if error.code != _UNKNOWN_DATABASE or readonly:
+            raise _explained(settings, error) from None
+    except OSError as error:
+        raise _unavailable(settings, error) from None
+    try:
+        first = _client(settings, "", readonly=False)
+        first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+        first.close()
+        return _client(settings, database, readonly=False)
+    except DatabaseError as error:
+        raise _explained(settings, error) from None
+
+
+def _client(settings: Settings, database: str, *, readonly: bool) -> Client:
+    url = urlsplit(settings.clickhouse)
+    try:
+        return clickhouse_connect.get_client(
+            interface=url.scheme,
+            host=url.hostname,
+            port=url.port or (8443 if url.scheme == "https" else 8123),
+            username=settings.clickhouse_user,
+            password=settings.clickhouse_password.get_secret_value(),
+            database=database or None,
+            settings={"readonly": "1"} if readonly else None,
+            client_name="tidegate",
+            # Sessions would forbid a client to threads, and the sinks need none.
+            autogenerate_session_id=False,
+            dedicated_pool=True,
+        )
+    except OperationalError as error:
+        raise _unavailable(settings, error) from None
+
+
+def _unavailable(settings: Settings, error: Exception) -> DependencyUnavailable:
+    return DependencyUnavailable(
+        f"ClickHouse at {settings.clickhouse} does not answer ({_reason(error)}): start it, or set "
+        "TIDEGATE_CLICKHOUSE"
+    )
+
+
+def _explained(settings: Settings, error: DatabaseError) -> ConfigError:
+    if error.code in _REFUSED_USER:
+        return ConfigError(
+            f"ClickHouse at {settings.clickhouse} refuses user {settings.clickhouse_user!r}: check "
+            "TIDEGATE_CLICKHOUSE_USER and TIDEGATE_CLICKHOUSE_PASSWORD"
+        )
+    if error.code == _UNKNOWN_DATABASE:
+        return ConfigError(
+            f"ClickHouse at {settings.clickhouse} has no such database: `tidegate migration up` makes it"
+        )
+    return ConfigError(f"ClickHouse at {settings.clickhouse} refuses to be used: {error}")
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    # The first words name the object that failed; the last ones say why.
+    return str(cause).rpartition(": ")[2] or type(cause).__name__
