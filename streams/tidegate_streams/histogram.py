@@ -38,7 +38,7 @@ def bucket(values: npt.ArrayLike) -> npt.NDArray[np.int16]:
     return np.searchsorted(EDGES, np.asarray(values, dtype=np.int64), side="left").astype(np.int16)
 
 
-def _representative(index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def representative(index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """The value of least relative error to everything in a bucket: exact where a bucket holds one integer."""
     high = EDGES[index].astype(np.float64)
     low = np.where(index > 0, EDGES[np.maximum(index - 1, 0)].astype(np.float64) + 1, 1.0)
@@ -81,5 +81,5 @@ def quantiles(
     rank = np.clip(np.ceil(wanted * n).astype(np.int64), 1, n)
     estimate = np.zeros(wanted.shape)
     positive = rank > zeros
-    estimate[positive] = _representative(buckets[np.searchsorted(below, rank[positive], side="left")])
+    estimate[positive] = representative(buckets[np.searchsorted(below, rank[positive], side="left")])
     return np.clip(estimate, smallest, largest)

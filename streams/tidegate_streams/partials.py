@@ -129,7 +129,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 """Columns of each kind of frame. `n` of feedback counts ratings without the retractions."""
 
+WINDOW_SUMS = ("comparable_calls", "late")
+"""Sums that stage 2 adds to calls: those that may decide, and those that came too late to be counted."""
+
 MEASURES = frozenset(column for schema in SCHEMAS.values() for column in schema) - {*SERIES_KEY, "name"}
+MEASURES |= frozenset(WINDOW_SUMS)
 
 
 def empty(kind: str) -> pl.DataFrame:
@@ -208,6 +212,9 @@ def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.
     """
     for name in LISTS:
         if name not in entries:
+            continue
+        if entries[name].is_empty():
+            groups = groups.with_columns(pl.lit([], dtype=_list_type(name)).alias(name))
             continue
         keys, values = _LISTS[name]
         by = ["_group", *keys]
