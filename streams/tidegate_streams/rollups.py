@@ -1,0 +1,100 @@
+"""From the finest series to the roll-ups that people read, and from panes to minutes and hours.
+
+A table of rolled-up rows is a multiset: late rows are simply appended, and rows that agree on their key are
+added up when a window is formed.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from tidegate.series import DIMENSIONS, ROLLED_UP, ROLLUPS
+from tidegate_streams import partials
+
+Frames = dict[str, pl.DataFrame]
+"""Kind (calls, feedback, evaluations) -> rows."""
+
+KINDS = tuple(partials.SCHEMAS)
+
+SERIES_COLUMNS = ("rollup", *DIMENSIONS)
+
+WITH_USERS = ("release", "app")
+"""Roll-ups that count distinct users: a sketch is by far the widest thing in a row."""
+
+_STRATUM = ("shard", "comparable", "assignment_revision", "aa")
+
+
+def _schema(kind: str) -> dict[str, pl.DataType]:
+    schema = {"rollup": pl.String(), "start_us": pl.Int64()}
+    columns = {name: dtype for name, dtype in partials.SCHEMAS[kind].items() if name not in _STRATUM}
+    del columns["pane_us"]
+    schema |= columns
+    if kind == "calls":
+        schema |= dict.fromkeys(partials.WINDOW_SUMS, pl.Int64())
+    return schema
+
+
+SCHEMAS = {kind: _schema(kind) for kind in KINDS}
+"""Columns of rolled-up rows: roll-up, start of the pane, minute or hour (us), dimensions, sums."""
+
+
+EMPTY: Frames = {kind: pl.DataFrame(schema=SCHEMAS[kind]) for kind in KINDS}
+"""No rolled-up rows."""
+
+
+def concat(tables: Sequence[Frames]) -> Frames:
+    """All rows of several tables, at least one."""
+    return {kind: _concat([table[kind] for table in tables]) for kind in KINDS}
+
+
+def _concat(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    held = [table for table in tables if table.height]
+    if len(held) > 1:
+        return pl.concat(held)
+    return held[0] if held else tables[0]
+
+
+def merge(table: Frames) -> Frames:
+    """Add up rows that agree on their key."""
+    return {kind: partials.merge(rows) if rows.height > 1 else rows for kind, rows in table.items()}
+
+
+def roll_up(frames: Frames) -> Frames:
+    """Rows of the finest series as rows of every roll-up, one a (roll-up, pane, dimensions)."""
+    return merge({kind: _roll_up(kind, rows) for kind, rows in frames.items()})
+
+
+def _roll_up(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
+    schema = SCHEMAS[kind]
+    if rows.is_empty():
+        return EMPTY[kind]
+    rows = rows.rename({"pane_us": "start_us"})
+    if kind == "calls":
+        decides = pl.when("comparable").then("calls").otherwise(0).cast(pl.Int64)
+        rows = rows.with_columns(comparable_calls=decides)
+    levels = []
+    for rollup, kept in ROLLUPS.items():
+        level = rows.with_columns(
+            pl.lit(rollup).alias("rollup"),
+            *(pl.lit(ROLLED_UP).alias(name) for name in DIMENSIONS if name not in kept),
+        )
+        if kind == "calls" and rollup not in WITH_USERS:
+            level = level.with_columns(pl.lit([], dtype=schema["users"]).alias("users"))
+        levels.append(level.select(schema.keys()))
+    return pl.concat(levels)
+
+
+def where(table: Frames, condition: pl.Expr) -> Frames:
+    """The rows of a table that satisfy a condition."""
+    return {kind: rows.filter(condition) if rows.height else rows for kind, rows in table.items()}
+
+
+def coarsen(table: Frames, length_us: int) -> Frames:
+    """The same rows under the start of the minute or hour that they fall in, not yet added up."""
+    floor = (pl.col("start_us") // length_us) * length_us
+    return {kind: rows.with_columns(floor.alias("start_us")) for kind, rows in table.items()}
+
+
+def series(table: Frames) -> pl.DataFrame:
+    """The distinct roll-ups and dimensions in a table."""
+    return pl.concat([rows.select(SERIES_COLUMNS) for rows in table.values()]).unique()
