@@ -1,0 +1,84 @@
+"""What a person should know: an alert fires once, resolves once, and a replay numbers it the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import xxhash
+
+from tidegate.records import Alert, KeyValue
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Identity of an alert: 16 hex digits, the same for the same labels."""
+    text = "\0".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return xxhash.xxh64_hexdigest(text.encode())
+
+
+@dataclass(slots=True)
+class Alerts:
+    """Which alerts fire, and how often each has changed."""
+
+    firing: dict[str, Alert] = field(default_factory=dict)
+    sequence: dict[str, int] = field(default_factory=dict)
+
+    def number(self, alert: Alert) -> Alert | None:
+        """Give an alert its sequence number; None when it says what is known already."""
+        known = self.firing.get(alert.fingerprint)
+        if (known is not None) == (alert.status == "firing"):
+            return None
+        alert.sequence = self.sequence.get(alert.fingerprint, 0) + 1
+        self.sequence[alert.fingerprint] = alert.sequence
+        if alert.status == "firing":
+            self.firing[alert.fingerprint] = alert
+        else:
+            del self.firing[alert.fingerprint]
+        return alert
+
+
+def series_overflow(shard: str, tenant: str, *, pane_us: int, excess: int, cap: int) -> Alert:
+    """More live series than the cap allows: what is above goes to one overflow series."""
+    labels = {"rule": "series_overflow", "tenant": tenant, "shard": shard}
+    return Alert(
+        fingerprint=fingerprint(labels),
+        status="firing",
+        rule="series_overflow",
+        rule_hash=fingerprint({"rule": "series_overflow", "threshold": str(cap)}),
+        severity="warning",
+        labels=[KeyValue(key=key, value=value) for key, value in sorted(labels.items())],
+        annotations=[
+            KeyValue(
+                key="summary",
+                value=f"Shard {shard} has more than {cap:,} live series in 10 s: {excess:,} went to the "
+                f"series __overflow__. Look for a dimension that takes a new value with each call.",
+            )
+        ],
+        starts_at=pane_us,
+        value=float(cap + excess),
+        threshold=float(cap),
+        unit="series",
+        sequence=0,
+        tenant=tenant,
+        ts=pane_us,
+    )
+
+
+def resolved(alert: Alert, at_us: int) -> Alert:
+    """The same alert, over since `at_us`."""
+    return Alert(
+        fingerprint=alert.fingerprint,
+        status="resolved",
+        rule=alert.rule,
+        rule_hash=alert.rule_hash,
+        severity=alert.severity,
+        labels=alert.labels,
+        annotations=alert.annotations,
+        starts_at=alert.starts_at,
+        ends_at=at_us,
+        value=alert.value,
+        threshold=alert.threshold,
+        unit=alert.unit,
+        sequence=0,
+        tenant=alert.tenant,
+        ts=at_us,
+        dry_run=alert.dry_run,
+    )

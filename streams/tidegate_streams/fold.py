@@ -1,0 +1,317 @@
+"""The fold: one partition of the journal in its order, in; windows, commands and alerts, out.
+
+Nothing here reads a clock or a topic: the same messages give the same outputs, in the running process, after
+a restart and in a notebook.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from tidegate.codec import decode
+from tidegate.errors import ContractError
+from tidegate.records import (
+    Alert,
+    Heartbeat,
+    JournalAction,
+    JournalRollout,
+    PartialBatch,
+    Rollout,
+    RolloutAction,
+    RolloutProgress,
+    WindowMetricsBatch,
+)
+from tidegate.series import deployment_key
+from tidegate_streams import alerts, emissions, looks, partials, rollups, rows
+from tidegate_streams.alerts import Alerts
+from tidegate_streams.bag import Bag
+from tidegate_streams.history import History
+from tidegate_streams.panes import EMPTY, Overflow, Pool
+from tidegate_streams.partials import PANE_US
+from tidegate_streams.ranges import Ranges
+from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts.strata import strata_of
+from tidegate_streams.rollups import Frames
+from tidegate_streams.watermark import Watermark
+
+JOURNAL = (PartialBatch, Heartbeat, JournalRollout, JournalAction)
+"""Records that may stand in the journal."""
+
+_NEVER = -(2**62)
+
+BATCH_BYTES = 900_000
+"""Largest Arrow stream in one message of llm.metrics; Kafka's own limit is 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an installation chooses; the same for the life of a journal."""
+
+    allowed_lateness_us: int = 600_000_000
+    series_cap: int = 100_000
+
+
+@dataclass(slots=True)
+class State:
+    """All that one journal partition has come to."""
+
+    partition: int
+    rules: Rules = field(default_factory=Rules)
+    ranges: Ranges[Any] = field(default_factory=Ranges)
+    watermark: Watermark = field(default_factory=Watermark)
+    closed_us: int | None = None
+    """Event time before which every pane has been looked at."""
+    quiet_since_us: int = 0
+    panes: dict[int, Pool] = field(default_factory=dict)
+    """Open panes by their start: what the next looks will see."""
+    late: Pool = field(init=False)
+    """Rows of closed panes since the last look."""
+    arrived: list[Frames] = field(default_factory=list)
+    """Rows that are not rolled up yet."""
+    unclosed: Bag = field(default_factory=lambda: Bag([rollups.EMPTY]))
+    """Rolled-up rows of `panes` and `late`."""
+    history: History = field(default_factory=History)
+    ticks: emissions.Ticks = field(default_factory=emissions.Ticks)
+    rollouts: dict[str, Any] = field(default_factory=dict)
+    alerts: Alerts = field(default_factory=Alerts)
+    overflowed_us: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.late = Pool(self.rules.series_cap)
+
+
+def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> list[Any]:
+    """Take in the next message of the journal.
+
+    Parameters
+    ----------
+    state
+        Changed in place.
+    offset
+        The message's offset.
+    record
+        One of `JOURNAL`.
+    windows
+        False leaves windows out of the outputs: for a replay of what was published already.
+
+    Returns
+    -------
+    list
+        Records to publish, in this order: `WindowMetricsBatch`, then commands, refusals and alerts, then the
+        progress of rollouts.
+
+    Raises
+    ------
+    ContractError
+        When the message holds bytes that are not what it says; the state is unchanged.
+    InvariantBroken
+        When applying it would count something twice.
+    """
+    at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
+    match record:
+        case Heartbeat():
+            return _hear(state, offset, record, windows=windows)
+        case PartialBatch():
+            parts = state.ranges.take(record, _unpack(record))
+            if not parts:
+                return []
+            return _published(state, _admit(state, rollups.concat(parts)))
+        case JournalRollout():
+            decided = []
+            for spec in state.ranges.take(record, decode(record.record, expect=Rollout)):
+                key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+                state.rollouts[key], outputs = machine.on_spec(state.rollouts.get(key), spec, at)
+                decided += outputs
+            return _published(state, decided)
+        case JournalAction():
+            decided = []
+            for action in state.ranges.take(record, decode(record.record, expect=RolloutAction)):
+                state.rollouts[action.key], outputs = machine.on_action(
+                    state.rollouts.get(action.key), action, at
+                )
+                decided += outputs
+            return _published(state, decided)
+        case _:
+            raise ContractError("unexpected_record", f"{type(record).__name__} is no record of the journal")
+
+
+def _unpack(batch: PartialBatch) -> Frames:
+    frames = dict(EMPTY)
+    for frame in batch.frames:
+        schema = partials.SCHEMAS.get(frame.kind)
+        if schema is None:
+            raise ContractError("invalid_field", f"a frame of kind {frame.kind!r} in a PartialBatch")
+        try:
+            rows = partials.unpack(frame.rows)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise ContractError("undecodable", f"{frame.kind} rows are no Arrow stream: {error}") from error
+        if rows.schema != pl.Schema(schema):
+            raise ContractError("undecodable", f"{frame.kind} rows have columns of another release")
+        if frame.kind == "calls":
+            rows = rows.with_columns(pl.lit(0, dtype=pl.Int64).alias("late"))
+        frames[frame.kind] = rows if frames[frame.kind].is_empty() else pl.concat([frames[frame.kind], rows])
+    return frames
+
+
+def _admit(state: State, frames: Frames) -> list[Alert]:
+    """Put rows where they belong by the watermark of this moment: an open pane, the late, the too late."""
+    drafts = []
+    for pane_us, pane in _by_pane(frames):
+        closed_us = _NEVER if state.closed_us is None else state.closed_us
+        if pane_us >= closed_us:
+            pool = state.panes.setdefault(pane_us, Pool(state.rules.series_cap))
+        elif pane_us + PANE_US + state.rules.allowed_lateness_us > closed_us:
+            pool = state.late
+        else:
+            state.counts["too_late_calls"] += int(pane["calls"].get_column("calls").sum())
+            state.counts["too_late_feedback"] += int(pane["feedback"].get_column("n").sum())
+            state.counts["too_late_evaluations"] += int(pane["evaluations"].get_column("n").sum())
+            pane = EMPTY | {"calls": _only_counted(pane["calls"], closed_us)}
+            pool = state.panes.setdefault(closed_us, Pool(state.rules.series_cap))
+        counted, overflows = pool.add(pane)
+        state.arrived.append(counted)
+        drafts += [_overflowed(state, overflow, max(pane_us, closed_us)) for overflow in overflows]
+    return drafts
+
+
+def _by_pane(frames: Frames) -> Iterator[tuple[int, Frames]]:
+    starts = sorted({start for rows in frames.values() for start in rows.get_column("pane_us").unique()})
+    if len(starts) == 1:
+        yield starts[0], frames
+        return
+    for start in starts:
+        yield start, rollups.where(frames, pl.col("pane_us") == start)
+
+
+def _only_counted(calls: pl.DataFrame, pane_us: int) -> pl.DataFrame:
+    """Calls beyond the allowed lateness: no sum takes them in, the pane of their arrival says how many."""
+    return calls.with_columns(
+        pl.col("calls").alias("late"),
+        *(pl.lit(0, dtype=pl.Int64).alias(name) for name in partials.CALL_SUMS),
+        *(pl.lit([], dtype=calls.schema[name]).alias(name) for name in partials.LISTS),
+        pl.lit(pane_us, dtype=pl.Int64).alias("pane_us"),
+    )
+
+
+def _overflowed(state: State, overflow: Overflow, pane_us: int) -> Alert:
+    state.counts["series_overflow"] += overflow.series
+    alert = alerts.series_overflow(
+        overflow.shard, overflow.tenant, pane_us=pane_us, excess=overflow.series, cap=state.rules.series_cap
+    )
+    state.overflowed_us[alert.fingerprint] = pane_us
+    return alert
+
+
+def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[Any]:
+    state.watermark.hear(beat)
+    formed = []
+    decided: list[Any] = []
+    if state.watermark.us is not None:
+        until_us = state.watermark.us // PANE_US * PANE_US
+        if state.closed_us is None or until_us > state.closed_us:
+            due, decided = _close(state, offset, until_us, windows=windows)
+            formed += due
+    # A replay marks what it would have shown all the same, so that the next tick shows the same.
+    if state.ticks.tick(beat):
+        changed = _roll_up_arrived(state)
+        if windows:
+            closed_us = _NEVER if state.closed_us is None else state.closed_us
+            formed.append(emissions.in_between(state.history, state.unclosed.rows(), changed, closed_us))
+    metrics = _metrics(state, offset, rollups.concat(formed)) if formed else []
+    return [*metrics, *_published(state, decided)]
+
+
+def _roll_up_arrived(state: State) -> pl.DataFrame:
+    """Roll up what has arrived since the last time, and return which series it changed."""
+    fresh = rollups.roll_up(rollups.concat([EMPTY, *state.arrived]))
+    state.arrived = []
+    state.unclosed.add(fresh)
+    return rollups.series(fresh)
+
+
+def _close(state: State, offset: int, until_us: int, *, windows: bool) -> tuple[list[Frames], list[Any]]:
+    """Close every pane that has ended: look, then add to minutes and hours, then see what is due."""
+    before_us = state.closed_us
+    if before_us is None:
+        before_us = min(min(state.panes, default=until_us), until_us)
+    closing = {start: state.panes.pop(start) for start in sorted(state.panes) if start < until_us}
+    decided = _look(state, offset, closing, before_us, until_us)
+    _roll_up_arrived(state)
+    ended = rollups.merge(rollups.where(state.unclosed.rows(), pl.col("start_us") < until_us))
+    late = rollups.where(ended, pl.col("start_us") < before_us)
+    on_time = rollups.where(ended, pl.col("start_us") >= before_us)
+    state.unclosed = Bag([rollups.where(state.unclosed.rows(), pl.col("start_us") >= until_us)])
+    state.late = Pool(state.rules.series_cap)
+    state.history.close(on_time, late, before_us, until_us)
+    state.closed_us = until_us
+    lateness_us = state.rules.allowed_lateness_us
+    due = []
+    if windows:
+        due.append(emissions.at_close(state.history, late, before_us, until_us, lateness_us))
+    state.history.forget(until_us, lateness_us)
+    return due, [*decided, *_overflows_resolved(state, until_us)]
+
+
+def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, until_us: int) -> list[Any]:
+    decided: list[Any] = []
+    quiet_since_us = state.quiet_since_us
+    if closing:
+        state.quiet_since_us = max(closing) + PANE_US
+    if not state.rollouts:
+        return decided
+    at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
+    late = looks.by_deployment(state.late.bag.rows(), state.rollouts, late=True)
+    filled = set(closing) | ({before_us} if late else set())
+    for start_us in looks.panes_between(before_us, until_us, filled, quiet_since_us):
+        shown = {}
+        if start_us in closing:
+            shown = looks.by_deployment(closing[start_us].bag.rows(), state.rollouts, late=False)
+        for key in sorted(state.rollouts):
+            tables = [source[key] for source in (shown, late) if key in source]
+            strata = strata_of(**looks.joined(tables)) if tables else {}
+            state.rollouts[key], outputs = machine.on_look(
+                state.rollouts[key], start_us + PANE_US, strata, at
+            )
+            decided += outputs
+        late = {}
+    return decided
+
+
+def _overflows_resolved(state: State, until_us: int) -> Iterable[Alert]:
+    """An overflow is over when a pane closed without one."""
+    for mark, pane_us in list(state.overflowed_us.items()):
+        if pane_us + PANE_US < until_us:
+            del state.overflowed_us[mark]
+            if mark in state.alerts.firing:
+                yield alerts.resolved(state.alerts.firing[mark], until_us)
+
+
+def _metrics(state: State, offset: int, formed: Frames) -> list[WindowMetricsBatch]:
+    table = rows.table(formed, offset, state.watermark.us)
+    if table.is_empty():
+        return []
+    return [
+        WindowMetricsBatch(partition=state.partition, offset=offset, watermark=state.watermark.us, rows=data)
+        for data in rows.batches(table, BATCH_BYTES)
+    ]
+
+
+def _published(state: State, decided: Iterable[Any]) -> list[Any]:
+    """What goes out of what was decided: alerts numbered, and of each rollout's progress the last word."""
+    records = []
+    progress: dict[str, RolloutProgress] = {}
+    for record in decided:
+        match record:
+            case Alert():
+                numbered = state.alerts.number(record)
+                if numbered is not None:
+                    records.append(numbered)
+            case RolloutProgress():
+                progress[deployment_key(record.tenant, record.environment, record.deployment)] = record
+            case _:
+                records.append(record)
+    return [*records, *progress.values()]

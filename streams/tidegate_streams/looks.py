@@ -1,0 +1,88 @@
+"""What a rollout is shown: one look a pane, in pane order, however many panes close at once."""
+
+from collections.abc import Collection, Iterable, Iterator
+
+import polars as pl
+
+from tidegate_streams import partials
+from tidegate_streams.partials import PANE_US
+from tidegate_streams.rollups import KINDS, Frames
+from tidegate_streams.windows import HOUR_US
+
+_KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
+_RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "pane_us")
+
+
+def _columns(kind: str) -> list[str]:
+    return [*_RELEASE, *(name for name in partials.SCHEMAS[kind] if name not in partials.SERIES_KEY)]
+
+
+_NOTHING = {
+    kind: partials.empty(kind).select(_columns(kind)).with_columns(is_late=pl.Series(dtype=pl.Boolean))
+    for kind in KINDS
+}
+
+
+def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_since_us: int) -> Iterator[int]:
+    """Starts of the panes to look at, ascending.
+
+    A rollout's deadlines pass in silence too, so empty panes are looked at; but when nothing has come for an
+    hour, only at those that end an hour, so that a jump of the watermark over years does not take days.
+
+    Parameters
+    ----------
+    from_us, until_us
+        Bounds of what closes.
+    filled
+        Starts of the panes that hold rows.
+    quiet_since_us
+        End of the last pane that held rows.
+    """
+    ahead = iter(sorted(filled))
+    following = next(ahead, None)
+    pane_us = from_us
+    while pane_us < until_us:
+        if pane_us == following:
+            quiet_since_us = pane_us + PANE_US
+            following = next(ahead, None)
+        elif pane_us >= quiet_since_us + HOUR_US and (pane_us + PANE_US) % HOUR_US:
+            ends_hour_us = (pane_us // HOUR_US + 1) * HOUR_US - PANE_US
+            pane_us = ends_hour_us if following is None else min(ends_hour_us, following)
+            continue
+        yield pane_us
+        pane_us += PANE_US
+
+
+def by_deployment(frames: Frames, keys: Iterable[str], *, late: bool) -> dict[str, Frames]:
+    """Rows that may decide, per deployment with a rollout, by variant and stratum.
+
+    Parameters
+    ----------
+    frames
+        Rows of the finest series.
+    keys
+        Deployment keys of the rollouts.
+    late
+        Whether the rows come from panes that have been looked at; they are a stratum of their own.
+    """
+    wanted = list(keys)
+    shown: dict[str, Frames] = {}
+    for kind in KINDS:
+        rows = frames[kind].filter(_KEY.is_in(wanted) & pl.col("comparable"))
+        if rows.is_empty():
+            continue
+        merged = partials.merge(rows.select(_columns(kind))).with_columns(
+            pl.lit(late).alias("is_late"), _KEY.alias("_key")
+        )
+        for (key,), part in merged.partition_by("_key", as_dict=True, include_key=False).items():
+            shown.setdefault(str(key), {})[kind] = part
+    return shown
+
+
+def joined(tables: Iterable[Frames]) -> Frames:
+    """Rows of several tables of one deployment, all kinds present."""
+    tables = list(tables)
+    return {
+        kind: pl.concat([_NOTHING[kind], *(table[kind] for table in tables if kind in table)])
+        for kind in KINDS
+    }
