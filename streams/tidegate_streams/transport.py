@@ -1,0 +1,167 @@
+"""Faust's Kafka transport, with what it leaves out put right.
+
+It positions a consumer at the group's commits, which run ahead of what was applied; here the position is
+what the fold expects next. Its producer may reorder on a retry; here it is idempotent.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from tidegate_infra.settings import Settings
+
+
+class Positions(Protocol):
+    """Who knows where each journal partition is read from."""
+
+    def assign(self, partitions: set[TP]) -> None:
+        """Forget everything and begin anew with these partitions."""
+
+    def revoke(self) -> None:
+        """Stop publishing: the partitions may be another process's by now."""
+
+    def begin(self, partition: TP, start: int, end: int) -> None:
+        """Take in a partition's first offset, and its end at the moment of assignment."""
+
+    def position(self, partition: TP) -> int | None:
+        """Offset that is expected next; None before `begin`."""
+
+
+class _Consumer(driver.Consumer):
+    app: "JournalApp"
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self.app.positions.revoke()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Before anything is fetched: what was held of an earlier assignment may be stale.
+        self.app.positions.assign(set(assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to what is expected next. Faust calls this after each rebalance and when it drops a fetch."""
+        positions = self.app.positions
+        assigned = self.assignment()
+        fresh = [partition for partition in assigned if positions.position(partition) is None]
+        if fresh:
+            starts = await self.earliest_offsets(*fresh)
+            ends = await self.highwaters(*fresh)
+            for partition in fresh:
+                positions.begin(partition, starts[partition], ends[partition])
+        expected = {partition: positions.position(partition) or 0 for partition in assigned}
+        await self.seek_wait(expected)
+        return expected
+
+
+class _Producer(driver.Producer):
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {**super()._settings_extra(), "acks": "all", "enable_idempotence": True}
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+    Producer = _Producer
+
+
+class JournalApp(faust.App):
+    """A Faust app that reads journals from where `positions` says."""
+
+    positions: Positions
+
+    def _new_transport(self) -> driver.Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> driver.Transport:
+        return _Transport(self.conf.broker_producer, self)
+
+    def _create_directories(self) -> None:
+        """Write nothing to the working directory: all state is in memory."""
+
+
+class ExitOnSendError(faust.Sensor):
+    """Faust logs a failed send and goes on; what was lost would be lost for good.
+
+    Parameters
+    ----------
+    fail
+        Ends the process, with the error.
+    """
+
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        super().__init__()
+        self._fail = fail
+
+    def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:  # noqa: ARG002
+        """Call when a message could not be sent."""
+        self._fail(exc)
+
+
+def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) -> JournalApp:
+    """Make the app, configured for journals.
+
+    Parameters
+    ----------
+    app_id
+        Name of the consumer group.
+    settings
+        Where Kafka is, and how it is secured.
+    positions
+        Where partitions are read from.
+    conf
+        Further Faust settings.
+    """
+    defaults: dict[str, Any] = {
+        "broker": [f"aiokafka://{server}" for server in settings.kafka.split(",")],
+        "broker_credentials": _credentials(settings),
+        # The least that brokers allow by default: partitions of a dead process wait this long.
+        "broker_session_timeout": 6.0,
+        "broker_heartbeat_interval": 1.5,
+        "broker_request_timeout": 30.0,
+        "broker_max_poll_interval": 300.0,
+        # Positions come from the fold; commits only show other tools how far it is.
+        "broker_commit_interval": 1.0,
+        "broker_commit_every": 1_000,
+        "consumer_auto_offset_reset": "earliest",
+        "producer_acks": -1,
+        "producer_linger": 0.0,
+        "producer_request_timeout": 30.0,
+        "producer_compression_type": "lz4",
+        "producer_max_request_size": 1 << 20,
+        "stream_buffer_maxsize": 64,
+        "stream_wait_empty": False,
+        "store": "memory://",
+        "table_standby_replicas": 0,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "reply_create_topic": False,
+        "agent_supervisor": "mode.supervisors.CrashingSupervisor",
+        "web_enabled": False,
+        "web_tables_enabled": False,
+        "cython_optimizations": False,
+        "worker_redirect_stdouts": False,
+        "autodiscover": False,
+    }
+    app = JournalApp(app_id, **(defaults | conf))
+    app.positions = positions
+    return app
+
+
+def _credentials(settings: Settings) -> faust.auth.Credentials | None:
+    protocol = settings.kafka_security_protocol
+    context = None
+    if protocol.endswith("ssl"):
+        ca = settings.kafka_ca
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    if protocol.startswith("sasl"):
+        return faust.SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
