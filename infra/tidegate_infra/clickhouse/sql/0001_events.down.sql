@@ -1,0 +1,4 @@
+DROP TABLE IF EXISTS evaluations;
+DROP TABLE IF EXISTS feedback;
+DROP TABLE IF EXISTS call_bodies;
+DROP TABLE IF EXISTS calls;
