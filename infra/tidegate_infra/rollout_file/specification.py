@@ -1,0 +1,332 @@
+"""Nodes of a rollout file -> `Rollout`, with every check across keys."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import xxhash
+
+from tidegate import codec
+from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
+from tidegate.records import DecisionMetric, Rollout, Step, Variant
+from tidegate_infra.rollout_file import quantities
+from tidegate_infra.rollout_file.document import Element, RolloutFileError, Section, suggestion
+from tidegate_infra.rollout_file.quantities import Margin
+
+API_VERSION = "tidegate/v1"
+STRATEGIES_LATER = ("blue_green", "shadow", "rolling", "ab")
+
+DEFAULT_MIN_CALLS = 100
+"""Calls of the candidate in a step; with none, a step would end at the first look."""
+
+DEFAULT_MAX_DURATION_US = 24 * 3_600_000_000
+DEFAULT_ALPHA_ROLLBACK, DEFAULT_ALPHA_PROMOTION = 0.01, 0.05
+
+_DEFINITION = {
+    "promptName": "prompt_name",
+    "promptVersion": "prompt_version",
+    "provider": "provider",
+    "model": "request_model",
+    "modelVersion": "model_version",
+    "configVersion": "config_version",
+    "appVersion": "app_version",
+}
+"""Key of a variant -> field of the record."""
+
+
+def specification(root: Element, text: str) -> Rollout:
+    """Read a rollout.
+
+    Parameters
+    ----------
+    root
+        Of the document.
+    text
+        The file as written.
+
+    Returns
+    -------
+    Rollout
+        With generation 0, ts 0 and no actor.
+
+    Raises
+    ------
+    RolloutFileError
+        With all problems.
+    """
+    top = root.section()
+    top.required("apiVersion", quantities.one_of(API_VERSION), API_VERSION)
+    top.required("kind", quantities.one_of("Rollout"), "Rollout")
+    head = _head(top)
+    strategy = top.optional("strategy", _strategy, "canary")
+    variants = _variants(top)
+    steps = _steps(top)
+    metrics = _metrics(top)
+    alpha_rollback, alpha_promotion = _alphas(top)
+    spec = Rollout(
+        name=head["name"],
+        tenant=head["tenant"],
+        environment=head["environment"],
+        deployment=head["deployment"],
+        generation=0,
+        spec_hash="",
+        source_yaml=text,
+        actor="",
+        ts=0,
+        strategy=strategy,
+        assignment_unit=top.optional(
+            "assignBy", quantities.one_of("user", "session", "tenant", "request"), "user"
+        ),
+        salt=top.optional("salt", quantities.text, head["name"]),
+        dry_run=top.optional("dryRun", quantities.flag, False),
+        paused=top.optional("paused", quantities.flag, False),
+        min_calls=top.optional("minCalls", quantities.count, 0),
+        min_units=top.optional("minUsers", quantities.count, 0),
+        max_duration_us=top.optional("maxDuration", quantities.time_limit, DEFAULT_MAX_DURATION_US),
+        on_inconclusive=top.optional(
+            "onInconclusive", quantities.one_of("hold", "rollback", "promote"), "hold"
+        ),
+        alpha_rollback=alpha_rollback,
+        alpha_promotion=alpha_promotion,
+        variants=variants,
+        steps=steps,
+        metrics=metrics,
+    )
+    top.close(later=("freezes", "filters"))
+    if root.problems.found:
+        raise RolloutFileError(root.problems.found)
+    plan = codec.as_json(replace(spec, source_yaml=""))
+    return replace(spec, spec_hash=xxhash.xxh64_hexdigest(plan.encode()))
+
+
+def _head(top: Section) -> dict[str, str]:
+    keys = {"name": "june-snapshot", "tenant": "acme", "environment": "prod", "deployment": "answers"}
+    element = top.take("metadata")
+    if element is None:
+        top.element.complain(f"metadata is missing: add `metadata:` with {', '.join(keys)}")
+        return dict.fromkeys(keys, "")
+    section = element.section()
+    head = {key: section.required(key, quantities.name, example) or "" for key, example in keys.items()}
+    section.close()
+    return head
+
+
+def _strategy(value: str) -> str:
+    if value in STRATEGIES_LATER:
+        raise ValueError(f"strategy {value} is not there yet: use canary")
+    return quantities.one_of("canary")(value)
+
+
+def _alphas(top: Section) -> tuple[float, float]:
+    element = top.take("alpha")
+    if element is None:
+        return DEFAULT_ALPHA_ROLLBACK, DEFAULT_ALPHA_PROMOTION
+    section = element.section()
+    rollback = section.optional("rollback", quantities.alpha, DEFAULT_ALPHA_ROLLBACK)
+    promotion = section.optional("promotion", quantities.alpha, DEFAULT_ALPHA_PROMOTION)
+    section.close()
+    return rollback, promotion
+
+
+def _variants(top: Section) -> list[Variant]:
+    element = top.take("variants")
+    if element is None:
+        top.element.complain("variants is missing: add one with `role: baseline`, one with `role: candidate`")
+        return []
+    section = element.section()
+    variants = [variant for key, value in section if (variant := _variant(section.key(key), key, value))]
+    if len(variants) < len(list(section)):
+        return variants
+    for role in ("baseline", "candidate"):
+        names = [variant.name for variant in variants if variant.role == role]
+        if not names:
+            element.complain(f"no variant is the {role}: give one `role: {role}`")
+            return variants
+        if len(names) > 1:
+            element.complain(f"{' and '.join(names)} are each the {role}: a canary has one, choose")
+            return variants
+    definitions = [_definition(variant) for variant in variants]
+    if len(definitions) == 2 and definitions[0] == definitions[1] and any(definitions[0]):
+        first, second = (variant.name for variant in variants)
+        element.complain(
+            f"{first} and {second} are the same thing: a rollout onto itself decides nothing, "
+            f"change what the candidate should change"
+        )
+    return variants
+
+
+def _variant(key: Element, name: str, value: Element) -> Variant | None:
+    key.value(quantities.name)
+    section = value.section()
+    role = section.required("role", quantities.one_of("baseline", "candidate"), "candidate")
+    definition: dict[str, str | None] = {}
+    for yaml_key, field in _DEFINITION.items():
+        element = section.take(yaml_key)
+        definition[field] = None if element is None else element.value(quantities.text)
+    section.close()
+    return None if role is None else Variant(name=name, role=role, **definition)
+
+
+def _definition(variant: Variant) -> tuple[str | None, ...]:
+    return tuple(getattr(variant, field) for field in _DEFINITION.values())
+
+
+def _steps(top: Section) -> list[Step]:
+    element = top.take("steps")
+    if element is None:
+        top.element.complain("steps is missing: add a list of shares, such as `- weight: 10%`")
+        return []
+    items = element.items()
+    if not items and isinstance(element.node.value, list):
+        element.complain("no step: add at least one, such as `- weight: 10%`")
+    steps = []
+    before: int | None = None
+    for item in items:
+        step, weight = _step(item)
+        if step is None or weight is None:
+            continue
+        if before is not None and step.weight_bp <= before:
+            weight.complain(
+                f"{step.weight_bp / 100:g}% does not increase on {before / 100:g}% of the step before: "
+                f"each step sends more"
+            )
+        before = step.weight_bp
+        steps.append(step)
+    return steps
+
+
+def _step(item: Element) -> tuple[Step | None, Element | None]:
+    if item.is_scalar:
+        bp = item.value(quantities.share)
+        return (None if bp is None else Step(weight_bp=bp, min_calls=DEFAULT_MIN_CALLS)), item
+    section = item.section()
+    bp = section.required("weight", quantities.share, "10%")
+    weight = section.take("weight")
+    warm_up, limit = section.take("warmUp"), section.take("maxDuration")
+    step = Step(
+        weight_bp=bp or 0,
+        min_calls=section.optional("minCalls", quantities.count, DEFAULT_MIN_CALLS),
+        min_units=section.optional("minUsers", quantities.count, 0),
+        warmup_us=None if warm_up is None else warm_up.value(quantities.duration),
+        max_duration_us=None if limit is None else limit.value(quantities.time_limit),
+        approval=section.optional("approval", quantities.flag, False),
+    )
+    section.close(later=("overrides", "mirror"))
+    return (None if bp is None else step), weight
+
+
+def _metrics(top: Section) -> list[DecisionMetric]:
+    element = top.take("metrics")
+    if element is None:
+        top.element.complain("metrics is missing: add a list of what decides, such as `- error_rate`")
+        return []
+    items = element.items()
+    metrics: list[DecisionMetric] = []
+    for item in items:
+        metric = _metric(item)
+        if metric is None:
+            continue
+        if any(metric.name == other.name for other in metrics):
+            item.complain(f"{metric.name} is listed twice: keep one")
+        metrics.append(metric)
+    if not any(not metric.muted for metric in metrics) and len(metrics) == len(items):
+        element.complain("no metric has effect: add one that is not muted, such as `- error_rate`")
+    return metrics
+
+
+def _metric(item: Element) -> DecisionMetric | None:
+    if item.is_scalar:
+        known = item.value(_known_metric)
+        return None if known is None else _default(item.node.value, known)
+    section = item.section()
+    known = section.required("name", _known_metric, "error_rate")
+    name = section.take("name")
+    if known is None or name is None:
+        return None
+    metric = _default(name.node.value, known)
+    margins = _margins(section, item, known)
+    if margins is not None:
+        rollback, promotion = margins
+        metric = replace(
+            metric,
+            margin_kind=rollback.kind,
+            rollback_margin=rollback.value,
+            promotion_margin=promotion.value,
+        )
+    if known.kind == "quantile":
+        metric = replace(metric, quantiles=_quantiles(section, metric.quantiles))
+    metric = replace(
+        metric,
+        increase_is=section.optional(
+            "increaseIs", quantities.one_of("bad", "good", "both"), metric.increase_is
+        ),
+        weight=section.optional("weight", quantities.factor, metric.weight),
+        critical=section.optional("critical", quantities.flag, False),
+        muted=section.optional("muted", quantities.flag, False),
+        min_n=section.optional("minObservations", quantities.count, 0),
+    )
+    section.close()
+    return metric
+
+
+def _known_metric(name: str) -> Metric:
+    known = find(name)
+    if known is None:
+        names = [f"{name}NAME" if name.endswith(".") else name for name in CATALOGUE]
+        raise ValueError(f"unknown metric {name!r}: {suggestion(name, names)}")
+    return known
+
+
+def _default(name: str, known: Metric) -> DecisionMetric:
+    return DecisionMetric(
+        name=name,
+        kind=known.kind,
+        quantiles=list(LEVELS) if known.kind == "quantile" else [],
+        increase_is=known.increase_is,
+        margin_kind=known.margin_kind,
+        rollback_margin=known.rollback_margin,
+        promotion_margin=known.promotion_margin,
+    )
+
+
+def _margins(section: Section, item: Element, known: Metric) -> tuple[Margin, Margin] | None:
+    """Both margins, the catalogue's where the file names none; None when something is wrong."""
+    parse = quantities.margin(known)
+    given = {key: section.take(key) for key in ("rollbackMargin", "promotionMargin")}
+    parsed = {key: None if element is None else element.value(parse) for key, element in given.items()}
+    if any(given[key] is not None and parsed[key] is None for key in given):
+        return None
+    kinds = {margin.kind for margin in parsed.values() if margin is not None}
+    if len(kinds) > 1:
+        (section.take("promotionMargin") or item).complain(
+            "both margins must be of one kind: write both as odds, both in percent, or both in the same unit"
+        )
+        return None
+    kind = kinds.pop() if kinds else known.margin_kind
+    defaults = {"rollbackMargin": known.rollback_margin, "promotionMargin": known.promotion_margin}
+    for key, element in given.items():
+        if element is None and kind != known.margin_kind:
+            item.complain(
+                f"{key} is missing: the other margin is {kind} and the default is {known.margin_kind}, "
+                f"so give both"
+            )
+            return None
+    rollback, promotion = (parsed[key] or Margin(kind, defaults[key]) for key in given)
+    if promotion.value < rollback.value:
+        (given["promotionMargin"] or given["rollbackMargin"] or item).complain(
+            f"the promotion margin ({kind} {promotion.value:g}) is tighter than the rollback margin "
+            f"({kind} {rollback.value:g}): what is tolerated must not stand in the way of promotion, widen it"
+        )
+        return None
+    return rollback, promotion
+
+
+def _quantiles(section: Section, defaults: Sequence[float]) -> list[float]:
+    element = section.take("quantiles")
+    if element is None:
+        return list(defaults)
+    levels = [level for item in element.items() if (level := item.value(quantities.level)) is not None]
+    if len(set(levels)) < len(levels):
+        element.complain("a quantile is listed twice: keep one")
+    if not levels:
+        element.complain("no quantile: write a list such as [p50, p95]")
+    return sorted(levels)
