@@ -1,0 +1,190 @@
+"""The app of the demos: asks questions as people did, and is answered as the models did."""
+
+import dataclasses
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tidegate
+from tidegate.assignment import Assignment
+from tidegate.records import DeploymentCommand, Evaluation, LLMCall, Rollout
+from tidegate.series import deployment_key
+from tidegate_infra import rollout_file, rollout_log
+from tidegate_infra.demos.pace import Pace
+from tidegate_infra.demos.recording import MARCH, Answer, Recording
+from tidegate_infra.settings import Settings
+
+_MINUTE_US = 60_000_000
+_BEFORE_ROLLOUT_US = 2 * _MINUTE_US
+_COMMAND_SECONDS = 30.0
+_FLUSH_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Played:
+    """What the app did and saw.
+
+    Parameters
+    ----------
+    calls
+        Calls emitted.
+    first_us, last_us
+        Event time of the first and the last answer.
+    producer_id
+        Under which the ledger knows the app.
+    served
+        Revision obeyed (0 for none) -> variant -> calls.
+    commands
+        Commands that the router obeyed, oldest first.
+    calls_before
+        Revision -> calls that had been emitted when the router first obeyed it.
+    """
+
+    calls: int = 0
+    first_us: int = 0
+    last_us: int = 0
+    producer_id: str = ""
+    served: dict[int, dict[str, int]] = dataclasses.field(default_factory=dict)
+    commands: list[DeploymentCommand] = dataclasses.field(default_factory=list)
+    calls_before: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+def play(
+    settings: Settings, spec_file: Path, recording: Recording, *, seed: int, speed: float, say: Say
+) -> Played:
+    """Play the recording against a running stack.
+
+    The recording's half hour lies just behind the present, so that no event comes from the future. After
+    two minutes of event time the rollout is applied; from then on the router decides who is asked.
+
+    Parameters
+    ----------
+    settings
+        Of the stack.
+    spec_file
+        The rollout.
+    recording
+        Arrivals and answers.
+    seed
+        Of the order of questions and of the sessions.
+    speed
+        Seconds of event time a second.
+    say
+        Tells a person how far it is.
+    """
+    spec = rollout_file.read(spec_file)
+    baseline = next(v for v in spec.variants if v.role == "baseline")
+    tidegate.configure(
+        app="survey",
+        tenant=spec.tenant,
+        environment=spec.environment,
+        kafka=settings.kafka,
+        topic_prefix=settings.topic_prefix,
+        when_full="wait",
+    )
+    router = tidegate.Router(spec.deployment, default=baseline.name)
+    router.ready(_COMMAND_SECONDS)
+    longest_us = max(a.latency_us for answers in recording.answers.values() for a in answers)
+    start_us = time.time_ns() // 1_000 - recording.arrivals_us[-1] - longest_us - _MINUTE_US
+    pace = Pace(start_us, speed)
+    played = Played(first_us=start_us)
+    pending: list[tuple[int, int, LLMCall, Assignment]] = []
+    apply_at: float = start_us + _BEFORE_ROLLOUT_US
+
+    def finish(until_us: int) -> None:
+        while pending and pending[0][0] <= until_us:
+            end_us, _, call, assignment = heapq.heappop(pending)
+            pace.wait_until(end_us)
+            _emit(call, assignment)
+            _note(played, router, call)
+
+    for number, (at_us, question) in zip(itertools.count(), recording.arrivals(seed)):
+        now_us = start_us + at_us
+        finish(now_us)
+        pace.wait_until(now_us)
+        if now_us >= apply_at:
+            apply_at = float("inf")
+            say(f"{played.calls} calls served by {baseline.name}; now applying rollout {spec.name}")
+            pace.pause(_apply(settings, spec, router, now_us))
+        session = f"{seed}-{number}"
+        assignment = router.assign(session)
+        answer = recording.answers[_model(assignment)][question]
+        call = _call(answer, assignment, now_us, session)
+        heapq.heappush(pending, (call.ts_end, number, call, assignment))
+    finish(start_us + recording.arrivals_us[-1] + longest_us)
+    router.close()
+    client = tidegate.client.current.current()
+    if not tidegate.flush(_FLUSH_SECONDS):
+        say("Kafka did not confirm every event in time; the ledger will say which")
+    played.producer_id = client.counts.producer_id
+    tidegate.shutdown()
+    return played
+
+
+def _apply(settings: Settings, spec: Rollout, router: tidegate.Router, now_us: int) -> float:
+    """Apply the rollout and wait until the router obeys it; returns the seconds that took."""
+    began = time.monotonic()
+    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    before = rollout_log.present(settings, key)
+    generation = before.generation + 1
+    applied = dataclasses.replace(spec, generation=generation, ts=now_us, actor="demo", reason="demo")
+    rollout_log.put(settings, applied, before)
+    while time.monotonic() - began < _COMMAND_SECONDS:
+        if router.command is not None and router.command.generation == generation:
+            break
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def _model(assignment: Assignment) -> str:
+    definition = assignment.definition
+    return definition.request_model or MARCH if definition is not None else MARCH
+
+
+def _call(answer: Answer, assignment: Assignment, start_us: int, session: str) -> LLMCall:
+    definition = assignment.definition
+    return LLMCall(
+        source="replay",
+        ts_start=start_us,
+        ts_end=start_us + answer.latency_us,
+        operation="chat",
+        provider="openai",
+        request_model=answer.model,
+        response_model=answer.model,
+        prompt_name="survey",
+        prompt_version=(definition.prompt_version if definition is not None else None) or "7",
+        session_id=session,
+        status="ok",
+        outcome="answered" if answer.answered else "abstained",
+        input_tokens=answer.input_tokens,
+        output_tokens=answer.output_tokens,
+        input_chars=answer.input_chars,
+        output_chars=answer.output_chars,
+        usage_source="provider",
+    )
+
+
+def _emit(call: LLMCall, assignment: Assignment) -> None:
+    answered = call.outcome == "answered"
+    end_us = call.ts_end
+    tidegate.emit(call, assignment)
+    check = Evaluation(
+        ts=end_us, source="replay", name="answered", kind="assertion", passed=answered, evaluator="demo"
+    )
+    tidegate.emit(check, target=call)
+
+
+def _note(played: Played, router: tidegate.Router, call: LLMCall) -> None:
+    command = router.command
+    if command is not None and command.revision not in played.calls_before:
+        played.calls_before[command.revision] = played.calls
+        played.commands.append(command)
+    played.calls += 1
+    played.last_us = max(played.last_us, call.ts_end)
+    served = played.served.setdefault(call.assignment_revision or 0, {})
+    served[call.variant] = served.get(call.variant, 0) + 1
