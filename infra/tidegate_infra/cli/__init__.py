@@ -1,10 +1,14 @@
 """The command line, ``tidegate``: one module a noun, imported when the noun is said."""
 
+import logging
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    warnings = logging.StreamHandler()
+    warnings.addFilter(_is_worth_saying)
+    logging.getLogger().addHandler(warnings)
     try:
         from tidegate_infra.cli.app import app
 
@@ -18,3 +22,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(3)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    # Kafka's and the client's loggers repeat every failed connection; the line that a command ends with says
+    # it better. Long-running processes replace this handler by their own.
+    return record.name.partition(".")[0] != "tidegate"

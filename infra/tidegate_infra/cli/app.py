@@ -16,9 +16,19 @@ from tidegate_infra.cli.options import DataDir
 from tidegate_infra.cli.output import say
 
 COMMANDS = {
+    "up": ("stack", "Start the local stack: Kafka, the store and every process."),
+    "down": ("stack", "Stop the local stack."),
+    "status": ("stack", "Show the processes of the local stack."),
+    "logs": ("stack", "Print what the processes of the local stack logged."),
     "run": ("run", "Run one process in the foreground, as containers do."),
+    "emit": ("emit", "Send JSON lines to Kafka: calls, feedback and evaluations."),
+    "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
+    "deployment": ("deployment", "Present weights, and the commands that led to them."),
+    "sql": ("sql", "Query the store."),
     "topic": ("topic", "Topics as code."),
+    "migration": ("migration", "Tables of the store as code."),
     "schema": ("schema", "The contract: its records, fields and history."),
+    "dlq": ("dlq", "Dead letters: what was refused, why, and putting it back."),
     "config": ("config", "Settings and where they come from."),
     "version": ("version", "Print the version."),
 }

@@ -1,7 +1,6 @@
 """Options that several commands share, and the settings they lead to."""
 
 import getpass
-import logging
 import socket
 import sys
 from pathlib import Path
@@ -52,13 +51,11 @@ def settings_of(data_dir: Path | None) -> "Settings":
     """
     from tidegate_infra.settings import Settings
 
-    # librdkafka repeats every failed connection; the one line that the command ends with says it better.
-    logging.getLogger("tidegate.kafka").addHandler(logging.NullHandler())
-    logging.getLogger("tidegate.kafka").propagate = False
     if data_dir is not None:
         return Settings.for_data_dir(data_dir)
     settings = Settings.load()
-    if settings.origin("data_dir") != "default":
+    if settings.origin("data_dir") != "default" and settings.origin("kafka") == "default":
+        # Nothing else says where Kafka is, so a stack must be there.
         return Settings.for_data_dir(settings.data_dir)
     return settings
 

@@ -66,7 +66,7 @@ def write_rows(rows: Iterable[Row], columns: Sequence[str], how: Format, wide: S
             for row in rows:
                 write(to_json(row))
         case Format.YAML:
-            write(_yaml(list(rows)))
+            write(to_yaml(list(rows)))
         case _:
             shown = [*columns, *wide] if how is Format.WIDE else list(columns)
             for line in table(list(rows), shown):
@@ -79,7 +79,7 @@ def write_one(value: Row, how: Format, lines: Callable[[], Iterable[str]]) -> No
         case Format.JSON:
             write(to_json(value))
         case Format.YAML:
-            write(_yaml(value))
+            write(to_yaml(value))
         case _:
             for line in lines():
                 write(line)
@@ -149,7 +149,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _yaml(value: Any) -> str:
+def from_json_lines(text: str) -> list[Any]:
+    """Return what each line of JSON holds."""
+    return [json.loads(line) for line in text.splitlines() if line]
+
+
+def to_yaml(value: Any) -> str:
+    """Return a value as YAML, with the same words for money and bytes as `to_json`."""
     import io
 
     from ruamel.yaml import YAML

@@ -6,13 +6,13 @@ append an older state behind a newer one.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tidegate import codec
-from tidegate.errors import ContractError, DependencyUnavailable
+from tidegate.errors import ConfigError, ContractError, DependencyUnavailable
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import DEPLOYMENTS, PROGRESS, ROLLOUTS, TOPICS
 from tidegate_infra.kafka.client import admin, consumer, explained
@@ -46,6 +46,38 @@ def check_answers(settings: Settings) -> None:
         raise explained(error, "listing topics") from error
 
 
+def check_topics(settings: Settings, topics: Sequence[str]) -> None:
+    """Find out within seconds whether Kafka answers and has some topics.
+
+    Raises
+    ------
+    ConfigError
+        A topic is missing.
+    DependencyUnavailable
+        Kafka does not answer.
+    """
+    try:
+        there = admin(settings).list_topics(timeout=_ANSWER_SECONDS).topics
+    except KafkaException as error:
+        raise explained(error, "listing topics") from error
+    missing = [
+        settings.topic_prefix + topic for topic in topics if settings.topic_prefix + topic not in there
+    ]
+    if missing:
+        raise ConfigError(
+            f"Kafka at {settings.kafka} has no {', '.join(missing)}: `tidegate topic apply` makes them"
+        )
+
+
+def partitions(settings: Settings, topic: str) -> list[int]:
+    """Return the numbers of a topic's partitions."""
+    reader = consumer(settings, "scan")
+    try:
+        return sorted(_partitions(reader, settings.topic_prefix + topic))
+    finally:
+        reader.close()
+
+
 def messages(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> Iterator[Message]:
     """Read every message that a topic holds now, each partition in order.
 
@@ -65,26 +97,32 @@ def messages(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -
     DependencyUnavailable
         Kafka does not answer, or not in time.
     """
-    name = settings.topic_prefix + topic
     deadline = time.monotonic() + timeout_seconds
+    for message in _polled(settings, topic, forever=False):
+        if message is not None:
+            yield message
+        if time.monotonic() > deadline:
+            raise DependencyUnavailable(
+                f"Kafka gave {settings.topic_prefix}{topic} too slowly: its end was not reached in "
+                f"{timeout_seconds:.0f} s"
+            )
+
+
+def _polled(settings: Settings, topic: str, *, forever: bool) -> Iterator[Message | None]:
+    """Yield messages, and None whenever none came for a moment."""
+    name = settings.topic_prefix + topic
     reader = consumer(settings, "scan", enable_partition_eof=True)
     try:
-        open_partitions = _partitions(reader, name)
-        reader.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in open_partitions])
-        while open_partitions:
-            if time.monotonic() > deadline:
-                raise DependencyUnavailable(
-                    f"Kafka gave {name} too slowly: its end was not reached in {timeout_seconds:.0f} s"
-                )
+        unfinished = _partitions(reader, name)
+        reader.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in unfinished])
+        while unfinished or forever:
             message = reader.poll(_POLL_SECONDS)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
+            error = None if message is None else message.error()
+            if message is None or error is None:
                 yield message
             elif error.code() == KafkaError._PARTITION_EOF:
-                open_partitions.discard(message.partition())
-            else:
+                unfinished.discard(message.partition())
+            elif not forever or error.fatal():
                 raise explained(KafkaException(error), f"reading {name}")
     finally:
         reader.close()
@@ -107,8 +145,15 @@ def records(
 
     What cannot be read is logged and left out.
     """
-    registry = SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+    decode = _decoder(settings, topic)
     for message in messages(settings, topic, timeout_seconds=timeout_seconds):
+        yield from decode(message)
+
+
+def _decoder(settings: Settings, topic: str) -> Callable[[Message], Iterator[tuple[Message, Any]]]:
+    registry = SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+
+    def decode(message: Message) -> Iterator[tuple[Message, Any]]:
         value = message.value()
         try:
             yield message, None if value is None else codec.decode(value, registry, TOPICS[topic].records)
@@ -116,6 +161,26 @@ def records(
             _log.warning(
                 "%s[%d]@%d is skipped: %s", message.topic(), message.partition(), message.offset(), error
             )
+
+    return decode
+
+
+def follow(settings: Settings, topic: str) -> Iterator[tuple[str, Any] | None]:
+    """Read every record that a topic holds and then each new one, without end, as key and record.
+
+    Yields None whenever nothing came for a moment, so that the reader can look at its clock.
+    """
+    decode = _decoder(settings, topic)
+    for message in _polled(settings, topic, forever=True):
+        if message is None:
+            yield None
+        else:
+            yield from ((key_of(message), record) for _, record in decode(message))
+
+
+def key_of(message: Message) -> str:
+    """Return a message's key as text."""
+    return (message.key() or b"").decode(errors="replace")
 
 
 def newest(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> dict[str, Any]:
@@ -130,7 +195,7 @@ def newest(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> 
     ranks: dict[str, Any] = {}
     states: dict[str, Any] = {}
     for message, record in records(settings, topic, timeout_seconds=timeout_seconds):
-        key = (message.key() or b"").decode(errors="replace")
+        key = key_of(message)
         if record is None:
             states.pop(key, None)
         elif key not in ranks or rank(record) > ranks[key]:

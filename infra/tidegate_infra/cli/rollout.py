@@ -1,0 +1,324 @@
+"""``tidegate rollout``: specifications, and where they stand."""
+
+import dataclasses
+import difflib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate.errors import ConfigError
+from tidegate_infra.cli import rollout_action
+from tidegate_infra.cli.options import (
+    DataDir,
+    DryRun,
+    Environment,
+    Json,
+    Output,
+    Reason,
+    Tenant,
+    Watch,
+    Yes,
+    actor,
+    agreed,
+    chosen,
+    noun,
+    settings_of,
+)
+from tidegate_infra.cli.output import Format, say, time_text, to_json, watched, write, write_one, write_rows
+
+if TYPE_CHECKING:
+    from tidegate.records import Rollout, RolloutProgress
+    from tidegate_infra.settings import Settings
+
+app = noun("Specifications of rollouts, where they stand, and manual actions.")
+rollout_action.add_to(app)
+
+File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Rollout, or tenant/environment/deployment.")]
+
+
+@app.command()
+def lint(
+    file: Annotated[
+        list[Path], typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML; repeat it for more.")
+    ],
+) -> None:
+    """Check rollout files and name every error with its line; asks neither Kafka nor the store."""
+    from tidegate_infra import rollout_file
+
+    problems = []
+    for path in file:
+        try:
+            spec = rollout_file.read(path)
+            say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+@app.command()
+def apply(
+    file: File,
+    reason: Reason = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start over even if the specification is unchanged.")
+    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a file's specification the present one of its deployment.
+
+    A changed specification gets the next generation and starts the rollout over; one that is unchanged
+    changes nothing. When somebody else applied at the same time, one of the two ends with 5.
+    """
+    from tidegate.series import deployment_key
+    from tidegate_infra import rollout_file, rollout_log
+
+    spec = dataclasses.replace(
+        rollout_file.read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000
+    )
+    settings = settings_of(data_dir)
+    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    present = rollout_log.present(settings, key)
+    spec = dataclasses.replace(spec, generation=present.generation + 1)
+    target = f"{key} on {settings.kafka}"
+    if present.spec is not None and present.spec.spec_hash == spec.spec_hash and not again:
+        say(f"{target}: {spec.name} is unchanged (generation {present.generation}); nothing was written")
+        _applied(present.spec, "unchanged", as_json)
+        return
+    if dry_run:
+        say(f"{target}: would apply {spec.name} as generation {spec.generation}")
+        _applied(spec, "dry run", as_json)
+        return
+    agreed(f"Apply rollout {spec.name} to {target}?", yes=yes, alone=True)
+    rollout_log.put(settings, spec, present)
+    say(f"{target}: {spec.name} is generation {spec.generation}; `tidegate rollout status {spec.name}`")
+    _applied(spec, "applied", as_json)
+
+
+def _applied(spec: "Rollout", what: str, as_json: bool) -> None:
+    if as_json:
+        write(
+            to_json(
+                {
+                    "result": what,
+                    "name": spec.name,
+                    "tenant": spec.tenant,
+                    "environment": spec.environment,
+                    "deployment": spec.deployment,
+                    "generation": spec.generation,
+                    "spec_hash": spec.spec_hash,
+                }
+            )
+        )
+
+
+@app.command()
+def diff(file: File, data_dir: DataDir = None) -> None:
+    """Print how a file differs from the present specification; exit 1 when it does."""
+    from tidegate.series import deployment_key
+    from tidegate_infra import rollout_file, rollout_log
+
+    spec = rollout_file.read(file)
+    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    present = rollout_log.present(settings_of(data_dir), key).spec
+    if present is not None and present.spec_hash == spec.spec_hash:
+        say(f"{key}: no difference to generation {present.generation}")
+        return
+    before = [] if present is None else present.source_yaml.splitlines()
+    name = "nothing" if present is None else f"generation {present.generation}"
+    for line in difflib.unified_diff(before, spec.source_yaml.splitlines(), name, str(file), lineterm=""):
+        write(line)
+    raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    tenant: Tenant = None,
+    environment: Environment = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those too whose specification is gone.")
+    ] = False,
+    data_dir: DataDir = None,
+    output: Output = Format.TABLE,
+    as_json: Json = False,
+    watch: Watch = False,
+) -> None:
+    """List the rollouts and where each stands."""
+    from tidegate_infra.cli.rollout_view import weights_text, within
+
+    settings = settings_of(data_dir)
+    how = chosen(output, as_json)
+
+    def read() -> list[dict[str, Any]]:
+        return [
+            view
+            for key, view in _views(settings).items()
+            if within(key, tenant, environment) and (deleted or not view["deleted"])
+        ]
+
+    def print_them(views: list[dict[str, Any]]) -> None:
+        if how in (Format.TABLE, Format.WIDE):
+            views = [view | {"weights": weights_text(view["weights"])} for view in views]
+            views = [view | {"started": time_text(view["started_at"])} for view in views]
+        write_rows(
+            views,
+            ("name", "tenant", "environment", "deployment", "state", "step", "steps", "weights"),
+            how,
+            wide=("revision", "generation", "started", "reason"),
+        )
+
+    watched(read, print_them, watch)
+
+
+@app.command()
+def show(
+    name: Name,
+    tenant: Tenant = None,
+    environment: Environment = None,
+    data_dir: DataDir = None,
+    output: Output = Format.TABLE,
+    as_json: Json = False,
+    watch: Watch = False,
+) -> None:
+    """Show one rollout: state, weights, and what every metric says with its evidence."""
+    from tidegate_infra.cli.rollout_view import lines
+
+    settings = settings_of(data_dir)
+    watched(
+        lambda: _view(settings, name, tenant, environment),
+        lambda view: write_one(view, chosen(output, as_json), lambda: lines(view)),
+        watch,
+    )
+
+
+@app.command()
+def status(
+    name: Name,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it is promoted or rolled back.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long to wait; without end unless given."),
+    ] = None,
+    tenant: Tenant = None,
+    environment: Environment = None,
+    data_dir: DataDir = None,
+    output: Output = Format.TABLE,
+    as_json: Json = False,
+) -> None:
+    """Say in a line where a rollout stands.
+
+    With --wait: exit 0 promoted, 1 rolled back, 6 ended otherwise or still undecided.
+    """
+    from tidegate_infra.cli.rollout_view import ENDED, PROMOTED, ROLLED_BACK, weights_text
+
+    settings = settings_of(data_dir)
+    view = _view(settings, name, tenant, environment)
+    if wait and view["state"] not in ENDED:
+        view = _awaited(settings, view, timeout)
+    step = "" if view["step"] is None else f", step {view['step'] + 1} of {view['steps']}"
+    line = f"{view['name']}: {view['state']}{step}, {weights_text(view['weights'])}: {view['reason']}"
+    write_one(view, chosen(output, as_json), lambda: [line])
+    if wait:
+        state = view["state"]
+        raise typer.Exit(0 if state in PROMOTED else 1 if state in ROLLED_BACK else 6)
+
+
+def _awaited(settings: "Settings", view: dict[str, Any], timeout_seconds: float | None) -> dict[str, Any]:
+    """Follow the topic until the rollout has ended or time is up, and return the last view."""
+    from tidegate.series import deployment_key
+    from tidegate.topics import PROGRESS
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import ENDED, shown
+    from tidegate_infra.kafka import scan
+
+    key = deployment_key(view["tenant"], view["environment"], view["deployment"])
+    spec = rollout_log.present(settings, key).spec
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    newest: RolloutProgress | None = None
+    said = ""
+    for step in scan.follow(settings, PROGRESS):
+        if step is not None and step[0] == key and step[1] is not None:
+            rank = scan.RANKS[PROGRESS]
+            newest = step[1] if newest is None or rank(step[1]) > rank(newest) else newest
+        elif step is None:
+            view = shown(spec, newest) if spec or newest else view
+            if view["state"] in ENDED:
+                break
+            if said != (said := f"{view['state']}: {view['reason']}"):
+                say(said)
+        if deadline is not None and time.monotonic() > deadline:
+            break
+    return view
+
+
+@app.command()
+def history(
+    name: Name,
+    tenant: Tenant = None,
+    environment: Environment = None,
+    data_dir: DataDir = None,
+    output: Output = Format.TABLE,
+    as_json: Json = False,
+) -> None:
+    """List what was applied, done by hand and commanded, in order of time.
+
+    Kafka keeps the newest specification and command, and all of the last day.
+    """
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import found
+
+    settings = settings_of(data_dir)
+    specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
+    events = rollout_log.history(settings, found(name, specs, progress, tenant, environment))
+    how = chosen(output, as_json)
+    if how in (Format.TABLE, Format.WIDE):
+        events = [event | {"time": time_text(event["ts"])} for event in events]
+    write_rows(events, ("time", "kind", "what", "generation", "revision", "by", "reason"), how, wide=("id",))
+
+
+@app.command()
+def delete(
+    name: Name,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    tenant: Tenant = None,
+    environment: Environment = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Withdraw a specification: a rollout that has not ended is aborted, all traffic goes to the baseline."""
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import found
+
+    settings = settings_of(data_dir)
+    specs = rollout_log.specs(settings)
+    key = found(name, specs, {}, tenant, environment)
+    target = f"{key} on {settings.kafka}"
+    if dry_run:
+        say(f"{target}: would delete rollout {specs[key].name}")
+        return
+    agreed(f"Delete rollout {specs[key].name} of {target}?", yes=yes)
+    rollout_log.delete(settings, key)
+    say(f"{target}: rollout {specs[key].name} is deleted")
+
+
+def _views(settings: "Settings") -> dict[str, dict[str, Any]]:
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import shown
+
+    specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
+    return {key: shown(specs.get(key), progress.get(key)) for key in sorted({*specs, *progress})}
+
+
+def _view(settings: "Settings", name: str, tenant: str | None, environment: str | None) -> dict[str, Any]:
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import found, shown
+
+    specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
+    key = found(name, specs, progress, tenant, environment)
+    return shown(specs.get(key), progress.get(key))

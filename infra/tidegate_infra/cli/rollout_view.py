@@ -1,0 +1,196 @@
+"""What `rollout show`, `list` and `status` say: records of three topics in one object. Pure."""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tidegate.errors import ConfigError
+from tidegate.records import Evidence, Rollout, RolloutProgress, Weight
+from tidegate_infra.cli.output import cell, table, time_text
+
+PENDING = "pending"
+"""State of a specification that the stream has not looked at yet."""
+
+PROMOTED = frozenset({"succeeded"})
+ROLLED_BACK = frozenset({"rolling_back", "rolled_back"})
+ENDED = PROMOTED | ROLLED_BACK | {"aborted", "superseded"}
+
+
+def shown(spec: Rollout | None, progress: RolloutProgress | None) -> dict[str, Any]:
+    """Join a specification and where it stands, as ``rollout show --json`` prints it.
+
+    Parameters
+    ----------
+    spec
+        The newest specification; None when it was deleted.
+    progress
+        Where the deployment's rollout stands; None before the first look.
+
+    Returns
+    -------
+    dict
+        `state`, `revision`, `step`, `weights` in basis points by variant, `metrics`, and what names the
+        rollout. A specification that the stream has not taken up is `pending`.
+    """
+    head = spec or progress
+    assert head is not None
+    current = progress if spec is None or (progress and progress.generation == spec.generation) else None
+    return {
+        "name": head.name if isinstance(head, Rollout) else head.rollout,
+        "tenant": head.tenant,
+        "environment": head.environment,
+        "deployment": head.deployment,
+        "generation": head.generation,
+        "state": current.state if current else PENDING,
+        "reason": current.reason if current else "the stream has not taken the specification up yet",
+        "revision": progress.revision if progress else None,
+        "step": current.step if current else None,
+        "steps": current.steps if current else len(spec.steps) if spec else None,
+        "paused": current.paused if current else bool(spec and spec.paused),
+        "weights": {w.variant: w.weight_bp for w in progress.weights} if progress else {},
+        "exposure": [
+            {"variant": e.variant, "calls": e.calls, "calls_step": e.calls_step, "units": e.units}
+            for e in (current.exposure if current else [])
+        ],
+        "metrics": [_metric(e, current.weights) for e in current.evidence] if current else [],
+        "looks": current.looks if current else 0,
+        "started_at": current.started_at if current else None,
+        "watermark": current.watermark if current else None,
+        "spec_hash": spec.spec_hash if spec else None,
+        "deleted": spec is None,
+    }
+
+
+def _metric(evidence: Evidence, weights: Iterable[Weight]) -> dict[str, Any]:
+    baseline = next((w.variant for w in weights if w.role == "baseline"), "baseline")
+    candidate = evidence.candidate
+
+    def each(of_baseline: float | None, of_candidate: float | None) -> dict[str, float | None]:
+        return {baseline: of_baseline, candidate: of_candidate}
+
+    return {
+        "name": evidence.metric,
+        "candidate": candidate,
+        "verdict": evidence.verdict,
+        "muted": evidence.muted,
+        "n": each(evidence.n_baseline, evidence.n_candidate),
+        "events": each(evidence.events_baseline, evidence.events_candidate),
+        "value": each(evidence.value_baseline, evidence.value_candidate),
+        "estimate": evidence.estimate,
+        "interval": [evidence.ci_low, evidence.ci_high],
+        "unit": evidence.unit,
+        "e_values": {
+            "rollback": _e_value(evidence.log_e_rollback),
+            "promotion": _e_value(evidence.log_e_promotion),
+        },
+        "log_e_values": {"rollback": evidence.log_e_rollback, "promotion": evidence.log_e_promotion},
+        "margins": {
+            "kind": evidence.margin_kind,
+            "rollback": evidence.rollback_margin,
+            "promotion": evidence.promotion_margin,
+        },
+        "alpha": {
+            "rollback": evidence.alpha_rollback,
+            "promotion": evidence.alpha_promotion,
+            "spent": evidence.alpha_spent,
+        },
+        "sentence": evidence.sentence,
+    }
+
+
+def _e_value(log_e: float | None) -> float | None:
+    if log_e is None:
+        return None
+    # JSON has no infinity; beyond the largest double the logarithm beside it is exact.
+    return math.exp(log_e) if log_e < math.log(sys.float_info.max) else sys.float_info.max
+
+
+def found(
+    name: str,
+    specs: Mapping[str, Rollout],
+    progress: Mapping[str, RolloutProgress],
+    tenant: str | None = None,
+    environment: str | None = None,
+) -> str:
+    """Return the key of the rollout that a person means.
+
+    Parameters
+    ----------
+    name
+        Name of the rollout, or tenant/environment/deployment.
+    specs, progress
+        By key.
+    tenant, environment
+        Where to look; None is everywhere.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or several.
+    """
+    names = {key: record.rollout for key, record in progress.items()}
+    names |= {key: record.name for key, record in specs.items()}
+    here = {key: called for key, called in names.items() if within(key, tenant, environment)}
+    keys = [key for key, called in here.items() if name in (called, key)]
+    if len(keys) == 1:
+        return keys[0]
+    if not keys:
+        known = ", ".join(sorted(set(here.values()))) or "none at all"
+        raise ConfigError(f"no rollout is called {name!r}; there is {known}")
+    which = ", ".join(sorted(keys))
+    raise ConfigError(
+        f"{len(keys)} rollouts are called {name!r}: say --tenant and --environment, or one of {which}"
+    )
+
+
+def within(key: str, tenant: str | None, environment: str | None) -> bool:
+    """Say whether a deployment's key lies in a tenant and an environment; None is any."""
+    parts = key.split("/", 2)
+    return len(parts) == 3 and tenant in (None, parts[0]) and environment in (None, parts[1])
+
+
+def lines(view: Mapping[str, Any]) -> list[str]:
+    """Return the view as a person reads it."""
+    step = "-" if view["step"] is None else f"{view['step'] + 1} of {view['steps']}"
+    said = [
+        f"rollout     {view['name']}  ({view['tenant']}/{view['environment']}/{view['deployment']})",
+        f"state       {view['state']}{', paused' if view['paused'] else ''}: {view['reason']}",
+        f"step        {step}   revision {cell(view['revision'])}   generation {view['generation']}",
+        f"weights     {weights_text(view['weights'])}",
+        f"watermark   {cell(time_text(view['watermark']))}   looks {view['looks']}",
+    ]
+    for exposed in view["exposure"]:
+        units = "" if exposed["units"] is None else f", about {exposed['units']} units"
+        said.append(f"served      {exposed['variant']}: {exposed['calls']} calls{units}")
+    if view["metrics"]:
+        said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS), ""]
+        said += [f"{metric['name']}: {metric['sentence']}" for metric in view["metrics"]]
+    return said
+
+
+_METRIC_COLUMNS = ("metric", "verdict", "n", "events", "estimate", "interval", "e_rollback", "e_promotion")
+
+
+def _metric_row(metric: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = metric["interval"]
+    return {
+        "metric": metric["name"],
+        "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
+        "n": _pair(metric["n"]),
+        "events": _pair(metric["events"]),
+        "estimate": metric["estimate"],
+        "interval": None if low is None and high is None else f"{cell(low)} … {cell(high)}",
+        "e_rollback": metric["e_values"]["rollback"],
+        "e_promotion": metric["e_values"]["promotion"],
+    }
+
+
+def _pair(by_variant: Mapping[str, Any]) -> str | None:
+    values = list(by_variant.values())
+    return None if values == [None, None] else " / ".join(map(cell, values))
+
+
+def weights_text(weights: Mapping[str, int]) -> str:
+    """Return weights in per cent."""
+    return ", ".join(f"{variant} {bp / 100:g} %" for variant, bp in weights.items()) or "-"

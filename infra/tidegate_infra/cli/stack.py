@@ -1,0 +1,216 @@
+"""``tidegate up``, ``down``, ``status`` and ``logs``: the local stack."""
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from tidegate.errors import ConfigError
+from tidegate_infra.cli.options import Json, Output, Watch, chosen, noun
+from tidegate_infra.cli.output import Format, say, table, watched, write, write_one
+
+if TYPE_CHECKING:
+    from tidegate_infra.stack.member import Status
+
+app = noun("The local stack.")
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", metavar="DIR", envvar="TIDEGATE_DATA_DIR", help="Where the stack lives."),
+]
+DEFAULT = Path(".tidegate")
+
+_FOLLOW_SECONDS = 0.3
+
+
+@app.command()
+def up(
+    demo: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Play this demo when all is ready.")
+    ] = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="End after the demo instead of staying up.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the demo's random choices.")] = 1,
+    speed: Annotated[
+        float, typer.Option(min=0, metavar="X", help="Times faster than life; 0 is as fast as it goes.")
+    ] = 0,
+    kafka_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
+    store_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
+    data_dir: DataDir = DEFAULT,
+) -> None:
+    """Start the local stack: Kafka, the store and every process; Ctrl-C stops it.
+
+    With --demo --exit: 0 when the demo went as expected, else 1.
+    """
+    if exit_ and (demo is None or detach):
+        raise typer.BadParameter("goes with --demo, and without --detach", param_hint="--exit")
+    if detach:
+        _detached(
+            data_dir,
+            [
+                *_said("--demo", demo),
+                *_said("--seed", seed),
+                *_said("--speed", speed),
+                *_said("--kafka-port", kafka_port),
+                *_said("--store-port", store_port),
+            ],
+        )
+        return
+    from tidegate_infra.stack.supervisor import Stack
+
+    play = None
+    overrides: dict[str, object] = {}
+    if demo is not None:
+        from tidegate_infra import demos
+
+        if demo not in demos.DEMOS:
+            raise typer.BadParameter(
+                f"no demo is called {demo!r}: there is {', '.join(demos.DEMOS)}", param_hint="--demo"
+            )
+        overrides = dict(demos.DEMOS[demo].settings)
+        play = demos.DEMOS[demo]
+    say(f"starting the stack in {data_dir}")
+    with Stack(
+        data_dir, kafka_port=kafka_port, store_port=store_port, settings=overrides, on_status=_Teller()
+    ) as stack:
+        signal.signal(signal.SIGTERM, _asked_to_stop)
+        say(
+            f"ready: Kafka {stack.settings.kafka}, store {stack.settings.clickhouse}, logs in {data_dir}/logs"
+        )
+        if play is not None:
+            summary = demos.play(play, stack.settings, seed=seed, speed=speed, say=say)
+            for line in summary.lines:
+                write(line)
+            sys.stdout.flush()
+            if exit_:
+                raise typer.Exit(0 if summary.ok else 1)
+        say(f"Ctrl-C stops it; from another terminal: tidegate status --data-dir {data_dir}")
+        stack.run_until_stopped()
+    raise typer.Exit(130)
+
+
+def _asked_to_stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    # `tidegate down` ends it as intended, unlike Ctrl-C.
+    raise typer.Exit(0)
+
+
+class _Teller:
+    """Says each change of a member's state once."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, status: "Status") -> None:
+        news = (status.state, status.detail)
+        if news != self._said.get(status.name) and (status.state != "starting" or status.detail):
+            say(f"  {status.name:<10} {status.state}{': ' if status.detail else ''}{status.detail}")
+        self._said[status.name] = news
+
+
+def _said(flag: str, value: object) -> list[str]:
+    return [flag, str(value)] if value else []
+
+
+def _detached(data_dir: Path, flags: list[str]) -> None:
+    from tidegate_infra.stack import control
+
+    command = [sys.executable, "-m", "tidegate_infra.cli", "up", "--data-dir", str(data_dir), *flags]
+    supervisor = control.up_detached(command, data_dir)
+    say(f"ready, process {supervisor.pid}; stop it with: tidegate down --data-dir {data_dir}")
+
+
+@app.command()
+def down(data_dir: DataDir = DEFAULT) -> None:
+    """Stop the local stack; its data stay."""
+    from tidegate_infra.stack import control
+
+    say(f"stopped the stack in {data_dir}" if control.down(data_dir) else f"no stack runs in {data_dir}")
+
+
+@app.command()
+def status(
+    data_dir: DataDir = DEFAULT, output: Output = Format.TABLE, as_json: Json = False, watch: Watch = False
+) -> None:
+    """Show the processes of the local stack; exit 1 unless all of them are ready."""
+    facts: dict[str, Any] = {}
+
+    def show(present: dict[str, Any]) -> None:
+        facts.update(present)
+        write_one(present, chosen(output, as_json), lambda: _status_lines(present))
+
+    watched(lambda: _status(data_dir), show, watch)
+    if not facts["ready"]:
+        raise typer.Exit(1)
+
+
+def _status(data_dir: Path) -> dict[str, Any]:
+    from tidegate_infra.stack.directory import DataDirectory
+
+    directory = DataDirectory(data_dir)
+    pid, content = directory.holder(), directory.read()
+    where = {"data_dir": str(directory.path), "running": pid is not None, "pid": pid}
+    if pid is None or content is None:
+        return where | {"ready": False, "settings": {}, "processes": []}
+    return where | {
+        "ready": content["ready"],
+        "settings": content["settings"],
+        "processes": list(content["processes"].values()),
+    }
+
+
+def _status_lines(present: dict[str, Any]) -> list[str]:
+    if not present["running"]:
+        return [f"no stack runs in {present['data_dir']}: tidegate up --data-dir {present['data_dir']}"]
+    state = "ready" if present["ready"] else "not ready"
+    return [
+        f"stack in {present['data_dir']}, process {present['pid']}: {state}",
+        *table(present["processes"], ("name", "state", "pid", "restarts", "health_port", "detail")),
+    ]
+
+
+@app.command()
+def logs(
+    process: Annotated[
+        str | None, typer.Argument(metavar="[PROCESS]", help="All of them unless given.")
+    ] = None,
+    last: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of each.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    data_dir: DataDir = DEFAULT,
+) -> None:
+    """Print what the processes of the local stack logged."""
+    files = {file.stem: file for file in sorted((data_dir / "logs").glob("*.log"))}
+    if not files:
+        raise ConfigError(f"there are no logs in {data_dir}: tidegate up --data-dir {data_dir}")
+    if process is not None and process not in files:
+        raise typer.BadParameter(
+            f"nothing called {process!r} logged here: there is {', '.join(files)}", param_hint="PROCESS"
+        )
+    shown = files if process is None else {process: files[process]}
+    prefix = {name: f"{name:<{max(map(len, shown))}} | " if process is None else "" for name in shown}
+    positions: dict[str, int] = {}
+    for name, file in shown.items():
+        with file.open(errors="replace") as lines:
+            for line in deque(lines, maxlen=last):
+                write(prefix[name] + line.rstrip("\n"))
+            positions[name] = lines.tell()
+    while follow:
+        sys.stdout.flush()
+        time.sleep(_FOLLOW_SECONDS)
+        for name, file in shown.items():
+            positions[name] = _print_new(file, positions[name], prefix[name])
+
+
+def _print_new(file: Path, position: int, prefix: str) -> int:
+    # A log that was begun anew is shorter than what was read of the old one.
+    size = file.stat().st_size if file.exists() else 0
+    with open(os.devnull if not size else file, errors="replace") as lines:  # noqa: PTH123
+        lines.seek(position if size >= position else 0)
+        for line in lines:
+            write(prefix + line.rstrip("\n"))
+        return lines.tell()
