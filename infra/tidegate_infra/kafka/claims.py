@@ -280,6 +280,12 @@ class RangeConsumer:
             self._describe()
         return self._counts[topic]
 
+    def topic_id(self, topic: str) -> str:
+        """Kafka's id of the topic."""
+        if topic not in self._topic_ids:
+            self._describe()
+        return self._topic_ids[topic]
+
     def close(self) -> None:
         """Leave the group. Ranges that are out stay claimed, and are redone by the next owner."""
         self._consumer.close()

@@ -1,0 +1,1 @@
+"""Stage 1: every event in columns, shrunk to mergeable partials on the journal."""

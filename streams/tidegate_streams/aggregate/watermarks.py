@@ -1,0 +1,104 @@
+"""How far event time has come in each source partition, and the heartbeats that say so, given the clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tidegate.records import Heartbeat, SourceProgress
+from tidegate.topics import CALLS
+
+Source = tuple[str, int]
+"""Topic without prefix, and partition."""
+
+
+@dataclass(slots=True)
+class Watermarks:
+    """Watermarks of the partitions of this worker, of one assignment.
+
+    Parameters
+    ----------
+    delay_us
+        How far a watermark stays behind the latest event, in microseconds.
+    follows_clock
+        Whether a partition that has been read to its end follows the clock: for live traffic. Replays of the
+        past move by their events alone.
+    """
+
+    delay_us: int
+    follows_clock: bool
+    epoch: int = -1
+    by_partition: dict[int, int] = field(default_factory=dict)
+
+    def settled(self, partition: int, latest_us: int | None, end_us: int | None) -> None:
+        """Take in a settled range of calls.
+
+        Parameters
+        ----------
+        partition
+            Of llm.calls.
+        latest_us
+            Latest event time in it, if it holds events.
+        end_us
+            Time of an end of stream in it: no earlier event will come, so it counts without delay.
+        """
+        if latest_us is not None:
+            self._raise(partition, latest_us - self.delay_us)
+        if end_us is not None:
+            self._raise(partition, end_us)
+
+    def heartbeat(
+        self,
+        worker: str,
+        epoch: int,
+        positions: Mapping[Source, int],
+        topic_ids: Mapping[str, str],
+        at_end: frozenset[Source],
+        partition_count: int,
+        clock_us: int,
+    ) -> Heartbeat:
+        """Return what this worker says of its partitions.
+
+        Parameters
+        ----------
+        worker, epoch
+            Who says it, in which assignment.
+        positions
+            Next unsettled offset of each assigned partition.
+        topic_ids
+            Kafka's id of each topic.
+        at_end
+            Partitions whose log ended at that offset, asked after `clock_us` was read.
+        partition_count
+            Partitions of llm.calls.
+        clock_us
+            The clock, in microseconds since the epoch.
+        """
+        if self.follows_clock:
+            for topic, partition in at_end:
+                if topic == CALLS:
+                    self._raise(partition, clock_us - self.delay_us)
+        return Heartbeat(
+            worker=worker,
+            epoch=epoch,
+            sources=[
+                SourceProgress(
+                    topic_id=topic_ids[topic],
+                    topic=topic,
+                    partition=partition,
+                    next_offset=offset,
+                    watermark=self.by_partition.get(partition) if topic == CALLS else None,
+                    at_end=(topic, partition) in at_end,
+                )
+                for (topic, partition), offset in sorted(positions.items())
+            ],
+            partition_count=partition_count,
+            ts=clock_us,
+        )
+
+    def begin(self, epoch: int) -> None:
+        """Forget everything when the assignment is another one: the journal remembers what was said."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.by_partition.clear()
+
+    def _raise(self, partition: int, watermark_us: int) -> None:
+        self.by_partition[partition] = max(watermark_us, self.by_partition.get(partition, watermark_us))
