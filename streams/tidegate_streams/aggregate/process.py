@@ -146,8 +146,8 @@ class Aggregate:
                 range_ = min(done.ranges, key=lambda range_: range_.lo)
                 raise Refused(
                     f"{len(done.dead)} of {messages} messages of {range_.topic} are invalid ({listed}), from "
-                    f"{range_.name} on; nothing was dead-lettered. Find the producer that broke; to dead-letter "
-                    "them and go on, start with TIDEGATE_BRAKE_SHARE=1"
+                    f"{range_.name} on; nothing was dead-lettered. Find the producer that broke; to "
+                    "dead-letter them and go on, start with TIDEGATE_BRAKE_SHARE=1"
                 )
 
     def _write(self, works: Sequence[Work]) -> None:

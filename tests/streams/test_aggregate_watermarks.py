@@ -1,0 +1,62 @@
+from tidegate.records import Heartbeat
+from tidegate.topics import CALLS, FEEDBACK
+from tidegate_streams.aggregate.watermarks import Watermarks
+
+IDS = {CALLS: "C", FEEDBACK: "F"}
+POSITIONS = {(CALLS, 0): 10, (CALLS, 1): 20, (FEEDBACK, 0): 5}
+
+
+def beat(
+    marks: Watermarks, clock_us: int = 100_000_000, at_end: frozenset[tuple[str, int]] = frozenset()
+) -> Heartbeat:
+    return marks.heartbeat("w", 1, POSITIONS, IDS, at_end, 12, clock_us)
+
+
+def watermarks(heartbeat: Heartbeat) -> dict[tuple[str, int], int | None]:
+    return {(source.topic, source.partition): source.watermark for source in heartbeat.sources}
+
+
+def test_a_watermark_stays_behind_the_latest_event_and_never_falls() -> None:
+    marks = Watermarks(delay_us=2_000_000, follows_clock=False)
+    assert watermarks(beat(marks)) == {(CALLS, 0): None, (CALLS, 1): None, (FEEDBACK, 0): None}
+    marks.settled(0, 50_000_000, None)
+    marks.settled(0, 40_000_000, None)
+    marks.settled(1, None, None)
+    assert watermarks(beat(marks)) == {(CALLS, 0): 48_000_000, (CALLS, 1): None, (FEEDBACK, 0): None}
+
+
+def test_at_the_end_of_the_log_and_only_there_it_follows_the_clock() -> None:
+    marks = Watermarks(delay_us=2_000_000, follows_clock=True)
+    marks.settled(0, 50_000_000, None)
+    said = watermarks(beat(marks, at_end=frozenset({(CALLS, 1), (FEEDBACK, 0)})))
+    assert said == {(CALLS, 0): 48_000_000, (CALLS, 1): 98_000_000, (FEEDBACK, 0): None}
+
+
+def test_a_replay_of_the_past_ignores_the_clock_and_ends_where_its_end_says() -> None:
+    marks = Watermarks(delay_us=2_000_000, follows_clock=False)
+    marks.settled(0, 50_000_000, 60_000_000)
+    said = watermarks(beat(marks, at_end=frozenset({(CALLS, 0), (CALLS, 1)})))
+    assert said == {(CALLS, 0): 60_000_000, (CALLS, 1): None, (FEEDBACK, 0): None}
+
+
+def test_a_new_assignment_begins_with_nothing() -> None:
+    marks = Watermarks(delay_us=0, follows_clock=False)
+    marks.begin(1)
+    marks.settled(0, 5, None)
+    marks.begin(1)
+    assert watermarks(beat(marks))[CALLS, 0] == 5
+    marks.begin(2)
+    assert watermarks(beat(marks))[CALLS, 0] is None
+
+
+def test_a_heartbeat_lists_every_partition_with_its_next_offset() -> None:
+    marks = Watermarks(delay_us=0, follows_clock=True)
+    said = beat(marks, clock_us=77, at_end=frozenset({(CALLS, 1)}))
+    assert (said.worker, said.epoch, said.partition_count, said.ts) == ("w", 1, 12, 77)
+    assert [
+        (one.topic_id, one.topic, one.partition, one.next_offset, one.at_end) for one in said.sources
+    ] == [
+        ("C", CALLS, 0, 10, False),
+        ("C", CALLS, 1, 20, True),
+        ("F", FEEDBACK, 0, 5, False),
+    ]
