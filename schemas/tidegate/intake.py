@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -229,12 +230,12 @@ def microseconds(text: str) -> int | None:
 
 def _problem(detail: ErrorDetails) -> Problem:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])[1:]
-    if detail["type"] == "missing":
+    if detail["type"] == "missing" or detail["input"] is None:
         return Problem(place, "missing", "is missing")
     what = detail["msg"].removeprefix("Input should be ")
     return Problem(place, "wrong_type", f"{_shown(detail['input'])} where {what} belongs")
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"

@@ -10,13 +10,14 @@ from tidegate.client import bodies
 from tidegate.client.clock import SYSTEM, Clock
 from tidegate.client.completion import complete
 from tidegate.client.configuration import Configuration
+from tidegate.client.encoding import Encoder
 from tidegate.client.handle import HandleError, attach, seal
 from tidegate.client.notices import Notices
 from tidegate.client.queue import BoundedQueue
 from tidegate.client.reports import Account
 from tidegate.client.rules import EVENTS, Event, Problem, problems
 from tidegate.client.screen import holds
-from tidegate.client.transport import KafkaTransport, Transport
+from tidegate.client.transport import Transport, kafka_transport
 from tidegate.client.worker import Flush, Item, Queued, Worker
 from tidegate.records import LLMCall
 
@@ -56,13 +57,17 @@ class Client:
         self.configuration = configuration
         self.clock = clock
         self.notices = Notices(clock)
-        self._make_transport = make_transport or (lambda: KafkaTransport(configuration, self.notices))
+        self._encoder = Encoder(configuration, self.notices)
+        self._make_transport = make_transport or kafka_transport(configuration, self.notices)
+        from importlib import metadata  # slow, like all that the encoder loads: not when the app is imported
+
+        self._sdk_version = metadata.version("tidegate")
         self._closed = False
         self.reset()
 
     def reset(self) -> None:
         """Begin as a new producer with nothing queued; what a forked child does first."""
-        self._account = Account(self.configuration)
+        self._account = Account(self.configuration, self._sdk_version)
         self._queue: BoundedQueue[Item] = BoundedQueue(
             self.configuration.queue_events, self.configuration.queue_bytes
         )
@@ -138,7 +143,13 @@ class Client:
             if self._worker is not None:
                 return True
             worker = Worker(
-                self.configuration, self._queue, self._account, self.notices, self.clock, self._make_transport
+                self.configuration,
+                self._encoder,
+                self._queue,
+                self._account,
+                self.notices,
+                self.clock,
+                self._make_transport,
             )
             try:
                 worker.start()

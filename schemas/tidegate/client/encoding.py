@@ -1,6 +1,6 @@
 """Events to bytes, in the worker: bodies masked, size bounded."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tidegate import topics
 from tidegate.client import bodies
@@ -9,6 +9,9 @@ from tidegate.client.notices import Notices
 from tidegate.client.rules import Event
 from tidegate.errors import ContractError
 from tidegate.records import Evaluation, Feedback, LLMCall, ProducerReport
+
+if TYPE_CHECKING:
+    from tidegate.codec import Registry
 
 MAX_EVENT_BYTES = 900_000
 """Brokers refuse messages above 1 MB; without its bodies an event nearly always fits."""
@@ -43,7 +46,26 @@ class Encoder:
     def __init__(self, configuration: Configuration, notices: Notices) -> None:
         self._configuration = configuration
         self._notices = notices
-        self._frame = _framing(configuration)
+        self._ids: dict[type, int] | None = None
+        # Loaded here, on the app's thread: a fork in the middle of another thread's import would leave the
+        # child with half a module for good.
+        from tidegate import codec, versions
+
+        self._codec = codec
+        self._schemas = {record: versions.latest(record) for record in TOPIC}
+        self._registry: Registry | None = None
+        if configuration.schema_registry_url is not None:
+            from tidegate.registry import SchemaRegistry
+
+            self._registry = SchemaRegistry(configuration.schema_registry_url)
+
+    def prepare(self) -> None:
+        """Register the schemas, where a registry is used; may take a while, and fail."""
+        if self._registry is not None and self._ids is None:
+            self._ids = {
+                record: self._registry.schema_id(self._schemas[record], self._configuration.topic(topic))
+                for record, topic in TOPIC.items()
+            }
 
     def encode(self, event: Event, producer_id: str, seq: int) -> bytes:
         """Return an event's bytes under its place among its producer's events.
@@ -57,9 +79,9 @@ class Encoder:
         event.seq = seq
         try:
             self._prepare(event)
-            value = self._frame(event)
+            value = self._framed(event)
             if len(value) > MAX_EVENT_BYTES and bodies.remove(event):
-                value = self._frame(event)
+                value = self._framed(event)
         except ContractError as error:
             raise Dropped("unencodable", error.detail) from error
         if len(value) > MAX_EVENT_BYTES:
@@ -68,7 +90,12 @@ class Encoder:
 
     def encode_report(self, report: ProducerReport) -> bytes:
         """Return a report's bytes."""
-        return self._frame(report)
+        return self._framed(report)
+
+    def _framed(self, record: Event | ProducerReport) -> bytes:
+        if self._ids is None:
+            return self._codec.encode(record)
+        return self._codec.encode_confluent(record, self._ids[type(record)])
 
     def _prepare(self, event: Event) -> None:
         if isinstance(event, LLMCall) and event.content is not None:
@@ -81,22 +108,3 @@ class Encoder:
                 self._notices.warn("mask", "the mask raised %s: bodies dropped", type(error).__name__)
         if isinstance(event, LLMCall):
             bodies.shorten_error(event)
-
-
-def _framing(configuration: Configuration) -> Callable[[Event | ProducerReport], bytes]:
-    """Return what turns a record into bytes in the installation's framing."""
-    from tidegate.codec import encode, encode_confluent
-
-    if configuration.schema_registry_url is None:
-        return encode
-
-    from tidegate.registry import SchemaRegistry
-    from tidegate.versions import latest
-
-    registry = SchemaRegistry(configuration.schema_registry_url)
-
-    def encode_registered(record: Event | ProducerReport) -> bytes:
-        topic = configuration.topic(TOPIC[type(record)])
-        return encode_confluent(record, registry.schema_id(latest(type(record)), topic))
-
-    return encode_registered

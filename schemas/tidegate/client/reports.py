@@ -22,13 +22,16 @@ class Account:
     ----------
     configuration
         Names the tenant and the app.
+    sdk_version
+        Version of the client.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, sdk_version: str) -> None:
         self.producer_id = str(uuid.uuid4())
         self.last_seq = 0
         self.delivered = 0
         self._configuration = configuration
+        self._sdk_version = sdk_version
         self._failed: list[SeqRange] = []
         self._dropped: Counter[str] = Counter()
         self._lock = threading.RLock()
@@ -72,15 +75,13 @@ class Account:
         state = (self.last_seq, self.delivered, failed, self.dropped, final)
         if state == self._reported:
             return None
-        from importlib import metadata  # 30 ms, which no app should wait for at its start
-
         self._reported = state
         self._report_seq += 1
         return ProducerReport(
             producer_id=self.producer_id,
             tenant=self._configuration.tenant,
             app=self._configuration.app,
-            sdk_version=metadata.version("tidegate"),
+            sdk_version=self._sdk_version,
             host=socket.gethostname(),
             report_seq=self._report_seq,
             ts=now_us,

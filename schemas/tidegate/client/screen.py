@@ -90,4 +90,4 @@ def _records_hold(values: list[Any], element: Any) -> bool:
 
 
 def _record_holds(value: Any, element: Any) -> bool:
-    return type(value) is element and _compiled(element)(value)
+    return value.__class__ is element and _compiled(element)(value)

@@ -62,9 +62,16 @@ def check_kafka_settings(configuration: Configuration) -> None:
         Producer(kafka_settings(configuration))
     except KafkaException as error:
         said = error.args[0].str()
-        for secret in (configuration.kafka_password, configuration.kafka_username):
-            said = said.replace(secret, "***") if secret else said
+        if configuration.kafka_password:
+            said = said.replace(configuration.kafka_password, "***")
         raise ConfigError(f"Kafka's settings are refused: {said}") from None
+
+
+def kafka_transport(configuration: Configuration, notices: Notices) -> Callable[[], Transport]:
+    """Return what makes a transport; loads its library now, not in a thread that a fork may cut."""
+    import confluent_kafka  # noqa: F401
+
+    return lambda: KafkaTransport(configuration, notices)
 
 
 class KafkaTransport:

@@ -41,7 +41,7 @@ class Flush:
 
     up_to_seq: int = 0
     unsettled: int = 0
-    complete: bool = True
+    complete: bool = False
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -57,7 +57,7 @@ class Worker:
 
     Parameters
     ----------
-    configuration, queue, account, notices, clock
+    configuration, encoder, queue, account, notices, clock
         Those of the client.
     make_transport
         Called in the worker's thread: a Kafka client does not survive a fork, so none is made earlier.
@@ -66,6 +66,7 @@ class Worker:
     def __init__(
         self,
         configuration: Configuration,
+        encoder: Encoder,
         queue: BoundedQueue[Item],
         account: Account,
         notices: Notices,
@@ -79,9 +80,10 @@ class Worker:
         self._notices = notices
         self._clock = clock
         self._make_transport = make_transport
-        self._encoder = Encoder(configuration, notices)
+        self._encoder = encoder
         self._in_flight = 0
         self._flushes: list[Flush] = []
+        self._failed_since_flush = False
         # When shutting down: until when events may be sent, and until when the last report.
         self._events_until_us: int | None = None
         self._report_until_us = 0
@@ -129,6 +131,7 @@ class Worker:
     def _connected(self) -> Transport | None:
         while not self._events_are_over():
             try:
+                self._encoder.prepare()
                 return self._make_transport()
             except Exception as error:  # noqa: BLE001 - whatever it is, events wait for the next try
                 self._notices.warn("transport", "no Kafka client: %s", error)
@@ -196,12 +199,12 @@ class Worker:
             self._account.delivered += 1
         else:
             self._account.fail(seq)
+            self._failed_since_flush = True
         for flush in [f for f in self._flushes if seq <= f.up_to_seq]:
             flush.unsettled -= 1
-            flush.complete &= confirmed
             if flush.unsettled == 0:
                 self._flushes.remove(flush)
-                flush.done.set()
+                self._end(flush)
 
     def _begin(self, flush: Flush) -> None:
         flush.up_to_seq = self._account.last_seq
@@ -209,7 +212,12 @@ class Worker:
         if flush.unsettled:
             self._flushes.append(flush)
         else:
-            flush.done.set()
+            self._end(flush)
+
+    def _end(self, flush: Flush) -> None:
+        flush.complete = not self._failed_since_flush
+        self._failed_since_flush = False
+        flush.done.set()
 
     def _report(self, transport: Transport, *, final: bool = False) -> threading.Event:
         """Send the account if it changed; the event returned is set when Kafka has answered."""
@@ -240,7 +248,6 @@ class Worker:
                 self._queue.settled(item.size_bytes)
                 self.lost += 1
             elif isinstance(item, Flush):
-                item.complete = False
                 item.done.set()
         if transport is None:
             return
