@@ -1,12 +1,16 @@
 """Rollouts: what the strata of a deployment say, and what is done about it.
 
-``strata``      merged release rows -> counts and histograms per stratum and variant
-``reference``   the baseline of the past hour, which thresholds and margins are taken from
-``verdicts``    strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
-``words``       the same in sentences
-``machine``     specification, actions and looks -> state and commands; its table is data
-``state``       what the machine remembers
-``outputs``     the records that it writes
+``strata``        merged release rows -> counts and histograms per stratum and variant
+``reference``     the past hour of each variant, which thresholds and margins are taken from
+``verdicts``      strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
+``transitions``   the table: (state, event) -> state and command
+``machine``       specification, actions and looks -> next state and records
+``findings``      the event that a look calls for
+``following``     what an event leads to
+``actions``       what people ask for
+``outputs``       the records: commands, evidence, progress, alerts, refusals
+``reasons``, ``words``   the same in sentences
+``state``         what is remembered of a deployment
 
 All of it is pure: data in, data out, no clock.
 """

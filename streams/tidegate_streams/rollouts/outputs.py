@@ -79,7 +79,7 @@ def candidate_bp(state: State) -> int:
         return FULL_BP
     if state.state in ("rolling_back", "rolled_back", "aborted") or state.started_us is None:
         return 0
-    return _spec(state).steps[state.step].weight_bp
+    return state.plan.steps[state.step].weight_bp
 
 
 def weights(state: State) -> list[Weight]:
@@ -91,7 +91,7 @@ def weights(state: State) -> list[Weight]:
             weight_bp=share if variant.role == "candidate" else FULL_BP - share,
             **{key: value for key, value in asdict(variant).items() if key != "name"},
         )
-        for variant in _spec(state).variants
+        for variant in state.plan.variants
     ]
 
 
@@ -99,7 +99,7 @@ def command(
     state: State, action: str, judgement: Judgement, at: Position, ts_us: int, *, actor: str, actor_kind: str
 ) -> DeploymentCommand:
     """Full desired state of the deployment, with its evidence."""
-    spec = _spec(state)
+    spec = state.plan
     identity = f"{state.key}\n{spec.generation}\n{state.revision}"
     return DeploymentCommand(
         command_id=str(uuid.uuid5(_IDS, identity)),
@@ -129,7 +129,7 @@ def command(
 
 def progress(state: State, judgement: Judgement, at: Position) -> RolloutProgress:
     """Where the rollout stands."""
-    spec = _spec(state)
+    spec = state.plan
     return RolloutProgress(
         tenant=spec.tenant,
         environment=spec.environment,
@@ -167,7 +167,7 @@ def alert(state: State, judgement: Judgement, cause_id: str, ts_us: int) -> Aler
     """Return the alert that the present state fires; None for a state that is nobody's business."""
     if state.state not in ALERTS or state.held_for == "person":
         return None
-    spec = _spec(state)
+    spec = state.plan
     rule, severity = ALERTS[state.state]
     labels = {
         "rule": rule,
@@ -220,7 +220,7 @@ def refusal(state: State, what_id: str, status: str, detail: str, ts_us: int) ->
 
 def evidence(state: State, judgement: Judgement) -> list[Evidence]:
     """Return what each metric says, a row a metric."""
-    spec = _spec(state)
+    spec = state.plan
     return [
         _row(state, spec, metric, state.evidence[metric.name], judgement.verdicts[metric.name])
         for metric in spec.metrics
@@ -232,7 +232,7 @@ def _row(
 ) -> Evidence:
     tests = comparisons(metric)
     i = found.strongest
-    level, counts, curve = tests[i].level, found.counts[i], found.curves[i]
+    level, counts, curve = tests[i].quantile, found.counts[i], found.curves[i]
     judged = counts.n_baseline > 0 and counts.n_candidate > 0
     low, high = emix.interval(curve, spec.alpha_promotion) if judged else (None, None)
     values = {
@@ -285,12 +285,12 @@ def _sentence(
         return f"{metric.name}: {_missing(metric, counts, base, new)}."
     test = comparisons(metric)[i]
     beyond = None
-    if test.level is not None:
-        at = words.level(test.level if test.direction > 0 else 1 - test.level)
+    if test.quantile is not None:
+        at = words.level(test.quantile)
         beyond = f"{'above' if test.direction > 0 else 'below'} the usual {at} of {base}"
     text = words.finding(metric, counts, base, new, beyond)
     value_b, value_c = values[base], values[new]
-    if test.level is not None and value_b is not None and value_c is not None:
+    if test.quantile is not None and value_b is not None and value_c is not None:
         text += (
             f" ({at}: {words.quantity(metric.name, value_c)} against {words.quantity(metric.name, value_b)})"
         )
@@ -301,11 +301,11 @@ def _sentence(
 def _missing(metric: DecisionMetric, counts: emix.Counts, base: str, new: str) -> str:
     noun, least = words.units(metric.name), max(metric.min_n, 1)
     missing = [
-        f"{n:,} of {least:,} {noun} of {name}"
+        f"{n:,} of {least:,} {noun} of {name}" if n else f"no {noun} of {name}"
         for n, name in ((counts.n_baseline, base), (counts.n_candidate, new))
         if n < least
     ]
-    return "so far only " + words.joined(missing)
+    return f"{words.joined(missing)} so far"
 
 
 def _value(metric: DecisionMetric, total: VariantPane, level: float | None) -> float | None:
@@ -324,8 +324,3 @@ def _value(metric: DecisionMetric, total: VariantPane, level: float | None) -> f
 
 def _pairs(values: Mapping[str, str]) -> list[KeyValue]:
     return [KeyValue(key=key, value=value) for key, value in sorted(values.items())]
-
-
-def _spec(state: State) -> Rollout:
-    assert state.spec is not None
-    return state.spec

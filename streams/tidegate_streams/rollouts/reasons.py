@@ -38,8 +38,7 @@ def deleted(spec: Rollout) -> str:
 
 def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     """What a look found."""
-    assert state.spec is not None
-    spec = state.spec
+    spec = state.plan
     base, new = baseline(spec).name, candidate(spec).name
     step = spec.steps[state.step]
     if event == "harm":
@@ -88,12 +87,13 @@ def _harm(state: State, judgement: Judgement) -> str:
 
 def waiting(state: State, judgement: Judgement) -> str:
     """What a step that goes on is waiting for."""
-    assert state.spec is not None
-    spec = state.spec
+    spec = state.plan
     step = spec.steps[state.step]
     new = candidate(spec).name
     calls = state.step_calls.get(new, 0)
-    served = [f"{calls:,} of {step.min_calls:,} calls" if step.min_calls else f"{calls:,} calls"]
+    if state.looked_until_us is not None and state.looked_until_us <= state.settled_us:
+        return f"{_place(state)}: warming up, calls right after the change do not count."
+    served = [f"{calls:,} of {step.min_calls:,} calls" if calls < step.min_calls else f"{calls:,} calls"]
     if step.min_units and state.step_users:
         seen = users.estimate(list(state.step_users.values()))
         served.append(f"{seen:,} of {step.min_units:,} users")
@@ -108,26 +108,23 @@ def waiting(state: State, judgement: Judgement) -> str:
 
 
 def _open(state: State, judgement: Judgement) -> str:
-    assert state.spec is not None
     pending = [
         f"{metric.name} is {judgement.verdicts[metric.name]}"
-        for metric in state.spec.metrics
+        for metric in state.plan.metrics
         if not metric.muted and judgement.verdicts[metric.name] != "pass"
     ]
     return f"{words.joined(pending)}." if pending else "Every metric has passed."
 
 
 def _place(state: State) -> str:
-    assert state.spec is not None
-    spec = state.spec
+    spec = state.plan
     share = words.weight(spec.steps[state.step].weight_bp)
     return f"Step {state.step + 1} of {len(spec.steps)} ({share} {candidate(spec).name})"
 
 
 def of_action(action: RolloutAction, state: State, judgement: Judgement) -> str:
     """What a person asked for."""
-    assert state.spec is not None
-    spec = state.spec
+    spec = state.plan
     base, new = baseline(spec).name, candidate(spec).name
     said = {
         "pause": "paused",

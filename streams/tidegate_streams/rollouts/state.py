@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tidegate import codec
+from tidegate.errors import InvariantBroken
 from tidegate.records import Alert, Rollout, RolloutAction
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.strata import VariantPane
@@ -128,6 +129,13 @@ class State:
     acted: frozenset[str] = frozenset()
     waiting: tuple[RolloutAction, ...] = ()
     alert: Alert | None = None
+
+    @property
+    def plan(self) -> Rollout:
+        """The specification, where there must be one."""
+        if self.spec is None:
+            raise InvariantBroken(f"{self.key}: a rollout without its specification was acted on")
+        return self.spec
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as what JSON can hold; `from_dict` gives back an equal state, to the last bit."""

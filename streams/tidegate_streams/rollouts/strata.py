@@ -1,9 +1,8 @@
 """Merged release rows -> what each variant did in each stratum of a look."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -19,6 +18,8 @@ RATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "empty_rate": (_CLASSIFIED, ("outcome_empty",)),
 }
 """Rate of calls -> the columns whose sum is its units, and those whose sum is its bad events."""
+
+K = TypeVar("K")
 
 QUANTILES = frozenset(name for name, metric in CATALOGUE.items() if metric.kind == "quantile")
 
@@ -73,18 +74,25 @@ class VariantPane:
             rates[name] = (before_n + n, before_bad + bad)
         histograms = dict(self.histograms)
         for name, counts in other.histograms.items():
-            histograms[name] = Counter(histograms.get(name, {})) + Counter(counts)
+            histograms[name] = _added(histograms.get(name, {}), counts)
         return VariantPane(
             calls=self.calls + other.calls,
             users=largest(self.users, other.users),
             rates=rates,
             histograms=histograms,
-            failures=Counter(self.failures) + Counter(other.failures),
+            failures=_added(self.failures, other.failures),
         )
 
 
 Strata = dict[Stratum, dict[str, VariantPane]]
 """Stratum -> variant -> what it did."""
+
+
+def _added(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
+    total = dict(one)
+    for key, count in other.items():
+        total[key] = total.get(key, 0) + count
+    return total
 
 
 def largest(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:

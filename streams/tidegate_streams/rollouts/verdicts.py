@@ -36,6 +36,13 @@ class Comparison(NamedTuple):
     direction: int
     level: float | None
 
+    @property
+    def quantile(self) -> float | None:
+        """The quantile that the threshold is: for harm by a decrease, the mirrored level."""
+        if self.level is None or self.direction > 0:
+            return self.level
+        return round(1 - self.level, 9)
+
 
 def comparisons(metric: DecisionMetric) -> list[Comparison]:
     """Tests of a metric, in a fixed order."""
@@ -81,8 +88,14 @@ class MetricEvidence:
 
     @property
     def strongest(self) -> int:
-        """Position of the comparison with the most evidence of harm."""
-        return int(np.argmax([emix.log_e_rollback(curve) for curve in self.curves]))
+        """Position of the comparison with the most evidence of harm, of those that have any evidence."""
+        return max(
+            range(len(self.counts)),
+            key=lambda i: (
+                self.counts[i].n_baseline > 0 and self.counts[i].n_candidate > 0,
+                emix.log_e_rollback(self.curves[i]),
+            ),
+        )
 
 
 def after(
@@ -113,13 +126,13 @@ def after(
     name = metric.name
     curves, counts = evidence.curves.copy(), list(evidence.counts)
     for i, comparison in enumerate(comparisons(metric)):
-        if comparison.level is None:
+        if comparison.quantile is None:
             added = _rate(metric, comparison, baseline, candidate, reference)
         else:
             added = _exceedances(
                 metric,
                 comparison.direction,
-                comparison.level,
+                comparison.quantile,
                 baseline.histograms.get(name, {}),
                 candidate.histograms.get(name, {}),
                 reference.histograms.get(name, {}),
@@ -159,12 +172,12 @@ def _rate(
 def _exceedances(
     metric: DecisionMetric,
     direction: int,
-    level: float,
+    quantile: float,
     baseline: Histogram,
     candidate: Histogram,
     reference: Histogram,
 ) -> tuple[Floats, Counts] | None:
-    edge = threshold(reference, level if direction > 0 else 1 - level)
+    edge = threshold(reference, quantile)
     if edge is None:
         return None
     kind = metric.margin_kind

@@ -90,15 +90,15 @@ def finding(metric: DecisionMetric, counts: Counts, baseline: str, candidate: st
     baseline, candidate
         Names of the variants.
     beyond
-        For quantiles, what the bad events are beyond.
+        For quantiles, where the bad events lie, such as ``above the usual p95 of march``.
     """
     noun = units(metric.name)
     bad_c = share(counts.k_candidate / counts.n_candidate)
     bad_b = share(counts.k_baseline / counts.n_baseline)
-    what = f" beyond {beyond}" if beyond else ""
+    what = f" {beyond}" if beyond else ""
     return (
-        f"{metric.name}: {bad_c}{what} of {counts.n_candidate:,} {noun} of {candidate}, "
-        f"{bad_b} of {counts.n_baseline:,} of {baseline}"
+        f"{metric.name}: {bad_c} of {counts.n_candidate:,} {noun} of {candidate}{what}, "
+        f"against {bad_b} of {counts.n_baseline:,} of {baseline}"
     )
 
 

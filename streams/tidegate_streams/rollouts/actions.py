@@ -1,0 +1,92 @@
+"""What people ask for: carried out once, in its generation and its time, or refused with the reason."""
+
+from dataclasses import replace
+
+from tidegate.records import RolloutAction
+from tidegate_streams.rollouts import outputs, reasons
+from tidegate_streams.rollouts.findings import event_of, judge
+from tidegate_streams.rollouts.following import Outputs, follow
+from tidegate_streams.rollouts.outputs import Position
+from tidegate_streams.rollouts.state import State
+from tidegate_streams.rollouts.transitions import ACTIONS, TRANSITIONS
+
+
+def act(state: State, action: RolloutAction, at: Position) -> tuple[State, Outputs]:
+    """Carry out an action, or refuse it; its identity is spent either way."""
+    now_us = action.ts if at.watermark_us is None else at.watermark_us
+    state = replace(state, acted=state.acted | {action.action_id})
+    if action.expires_at is not None and at.watermark_us is not None and at.watermark_us >= action.expires_at:
+        detail = reasons.expired(action)
+        return state, [outputs.refusal(state, action.action_id, "expired", detail, now_us)]
+    problem = _objection(state, action)
+    if problem:
+        return state, [outputs.refusal(state, action.action_id, "rejected", problem, now_us)]
+    if action.action == "approve":
+        state = replace(state, approved={**state.approved, state.step: action.expires_at})
+    reason = reasons.of_action(action, state, judge(state))
+    state, published = follow(
+        state, action.action, at, now_us, reason, actor=action.actor, actor_kind="human"
+    )
+    if action.action == "approve" and state.held_for == "approval":
+        judgement = judge(state)
+        event = event_of(state, judgement, state.looked_until_us or now_us)
+        if event is not None:
+            reason = f"{reasons.of_look(event, state, judgement, now_us)} {reasons.approved_by(action)}"
+            state, followed = follow(state, event, at, now_us, reason, actor=action.actor, actor_kind="human")
+            published += followed
+    return state, published
+
+
+def _objection(state: State, action: RolloutAction) -> str | None:
+    """Why an action is not carried out, in a sentence; None when it is."""
+    spec = state.plan
+    if action.generation < spec.generation:
+        return reasons.stale(action.generation, spec.generation)
+    if action.expected_revision is not None and action.expected_revision != state.revision:
+        return reasons.other_revision(action.expected_revision, state.revision)
+    if action.action not in ACTIONS:
+        return reasons.unknown_action(action.action, ACTIONS)
+    if action.target:
+        return reasons.needless_target(action)
+    if (state.state, action.action) not in TRANSITIONS:
+        return reasons.impossible(action.action, state.state)
+    waits_to_start = state.started_us is None
+    if action.action == "pause" and state.held_for == "person":
+        return reasons.already_paused()
+    if action.action == "resume" and state.state == "initialising" and not waits_to_start:
+        return reasons.impossible(action.action, state.state)
+    if action.action == "advance" and waits_to_start:
+        return reasons.not_started()
+    if action.action == "advance" and state.step == len(spec.steps) - 1:
+        return reasons.last_step()
+    return None
+
+
+def act_on_waiting(state: State, at: Position) -> tuple[State, Outputs]:
+    """Carry out the actions that waited for this generation."""
+    spec = state.plan
+    due = [action for action in state.waiting if action.generation <= spec.generation]
+    state = replace(state, waiting=tuple(action for action in state.waiting if action not in due))
+    published: Outputs = []
+    for action in due:
+        state, answered = act(state, action, at)
+        published += answered
+    return state, published
+
+
+def expire(state: State, at: Position) -> tuple[State, Outputs]:
+    """Refuse the waiting actions whose time is over."""
+    now_us = at.watermark_us
+    if now_us is None:
+        return state, []
+    over = [one for one in state.waiting if one.expires_at is not None and one.expires_at <= now_us]
+    if not over:
+        return state, []
+    state = replace(
+        state,
+        waiting=tuple(action for action in state.waiting if action not in over),
+        acted=state.acted | {action.action_id for action in over},
+    )
+    return state, [
+        outputs.refusal(state, one.action_id, "expired", reasons.expired(one), now_us) for one in over
+    ]

@@ -1,0 +1,77 @@
+"""What a look finds: the one event, if any, that the present state and its evidence call for."""
+
+from collections.abc import Mapping
+
+from tidegate_streams import users
+from tidegate_streams.partials import PANE_US
+from tidegate_streams.rollouts import verdicts
+from tidegate_streams.rollouts.outputs import candidate
+from tidegate_streams.rollouts.state import State
+from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.verdicts import Judgement
+
+
+def judge(state: State) -> Judgement:
+    """Say what the evidence so far amounts to."""
+    spec = state.plan
+    return verdicts.judge(spec.metrics, state.evidence, spec.alpha_rollback, spec.alpha_promotion)
+
+
+def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None:
+    """What a look finds. Harm comes first: when harm and safety are found at once, traffic goes back."""
+    spec = state.plan
+    if state.state in ("promoting", "rolling_back"):
+        return "settled" if pane_end_us > state.settled_us else None
+    if state.started_us is None:
+        return None
+    if judgement.harmful:
+        return "harm"
+    warm = pane_end_us - PANE_US >= state.settled_us
+    if state.state == "initialising":
+        if warm and state.anchored:
+            return "warm"
+        return f"overdue_{spec.on_inconclusive}" if _is_overdue(state, pane_end_us) else None
+    gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
+    if state.state == "holding" and (state.held_for != "approval" or gated):
+        return None
+    if warm and not judgement.suspects and is_exposed(state):
+        last = state.step == len(spec.steps) - 1
+        if not last or (judgement.safe and is_exposed_in_all(state)):
+            return "unapproved" if gated else "safe" if last else "exposed"
+    if state.state == "progressing" and _is_overdue(state, pane_end_us):
+        return f"overdue_{spec.on_inconclusive}"
+    return None
+
+
+def is_exposed(state: State) -> bool:
+    """Whether the present step has served as much as it asks for; users only where they are reported."""
+    spec = state.plan
+    step = spec.steps[state.step]
+    calls = state.step_calls.get(candidate(spec).name, 0)
+    return calls >= step.min_calls and _enough_users(state.step_users, step.min_units)
+
+
+def is_exposed_in_all(state: State) -> bool:
+    """Whether all steps together have served as much as the rollout asks for."""
+    spec = state.plan
+    total = state.totals.get(candidate(spec).name, VariantPane())
+    return total.calls >= spec.min_calls and _enough_users(total.users, spec.min_units)
+
+
+def _enough_users(sketch: Mapping[int, int], least: int) -> bool:
+    return not sketch or users.estimate(list(sketch.values())) >= least
+
+
+def _is_approved(state: State, now_us: int) -> bool:
+    if state.step not in state.approved:
+        return False
+    until_us = state.approved[state.step]
+    return until_us is None or now_us < until_us
+
+
+def _is_overdue(state: State, now_us: int) -> bool:
+    spec = state.plan
+    step_us = spec.steps[state.step].max_duration_us
+    return now_us - state.clock_us >= spec.max_duration_us or (
+        step_us is not None and now_us - state.step_clock_us >= step_us
+    )
