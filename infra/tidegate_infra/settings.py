@@ -3,6 +3,7 @@
 What is acceptable (rollouts, alert policies) stands in files under review, not in settings.
 """
 
+import dataclasses
 import difflib
 import json
 import os
@@ -15,13 +16,16 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from tidegate.client.configuration import Configuration
 from tidegate.errors import ConfigError
 
 PREFIX = "TIDEGATE_"
 STACK_FILE = "stack.json"
 
-# Read elsewhere, and no settings: crash points of tests; what the client in an application reads.
-_NOT_OURS = frozenset({"TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE"})
+# No settings, and read elsewhere: by crash points, and by the client in an application of the same shell.
+_NOT_OURS = frozenset({"TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE", "TIDEGATE_DISABLED"}) | {
+    PREFIX + field.name.upper() for field in dataclasses.fields(Configuration)
+}
 
 # Kubernetes gives every container such variables for each service whose name begins with "tidegate".
 _KUBERNETES = re.compile(r"TIDEGATE_(.*_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
@@ -63,6 +67,9 @@ class Settings(BaseSettings):
         Duplicates are found within this many offsets of a partition, at least.
     series_cap
         Live series per shard and pane; the rest is counted in one overflow series.
+    brake_share
+        Stage 1 stops when more than this share of a thousand messages or more is invalid, rather than drain
+        a broken producer into the dead letters; 1 never stops.
     health_host, health_port
         Address of ``/livez``, ``/readyz`` and ``/metrics``. In a container say 0.0.0.0; port 0 takes a free
         one, and the log says which.
@@ -99,6 +106,7 @@ class Settings(BaseSettings):
     sink_range_ms: Positive = 1_000
     duplicate_block: Positive = 2**17
     series_cap: Positive = 100_000
+    brake_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     health_host: str = "127.0.0.1"
     health_port: Port = 0
     allow_private_webhooks: bool = False

@@ -148,6 +148,12 @@ def test_variables_that_kubernetes_adds_for_services_are_not_settings(
     assert Settings.load().kafka == "127.0.0.1:9092"
 
 
+def test_variables_of_the_client_in_the_same_shell_are_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_APP", "support")
+    monkeypatch.setenv("TIDEGATE_DISABLED", "1")
+    assert Settings.load().origin("kafka") == "default"
+
+
 def test_a_directory_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no stack runs in .*: start it with `tidegate up --data-dir"):
         Settings.for_data_dir(tmp_path)
