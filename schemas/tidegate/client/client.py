@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidegate.assignment import Assignment
-from tidegate.client import bodies
+from tidegate.client import bodies, screen
 from tidegate.client.clock import SYSTEM, Clock
 from tidegate.client.completion import complete
 from tidegate.client.configuration import Configuration
@@ -16,7 +16,6 @@ from tidegate.client.notices import Notices
 from tidegate.client.queue import BoundedQueue
 from tidegate.client.reports import Account
 from tidegate.client.rules import EVENTS, Event, Problem, problems
-from tidegate.client.screen import holds
 from tidegate.client.transport import Transport, kafka_transport
 from tidegate.client.worker import Flush, Item, Queued, Worker
 from tidegate.records import LLMCall
@@ -61,6 +60,7 @@ class Client:
         self._make_transport = make_transport or kafka_transport(configuration, self.notices)
         from importlib import metadata  # slow, like all that the encoder loads: not when the app is imported
 
+        screen.prepare()
         self._sdk_version = metadata.version("tidegate")
         self._closed = False
         self.reset()
@@ -109,7 +109,7 @@ class Client:
         complete(event, self.configuration, self.clock.now_us())
         if not self.configuration.content:
             bodies.withhold(event)
-        if not holds(event):
+        if not screen.holds(event):
             self.refuse(event, *problems(event))
             return None
         return self._queue_up(event)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tidegate.client.rules import (
     AT_MOST,
+    EVENTS,
     INT32,
     MAX_FLOAT,
     MONEY_LIMIT_USD,
@@ -29,6 +30,12 @@ def holds(record: Any) -> bool:
     """Say whether the record breaks no rule: the answer of ``not any(problems(record))``, sooner."""
     cls: Any = type(record)
     return _compiled(cls)(record) or not any(problems(record))
+
+
+def prepare() -> None:
+    """Compile the rules of every event now, so that the first one need not wait for it."""
+    for cls in EVENTS:
+        _compiled(cls)
 
 
 @functools.cache

@@ -12,7 +12,8 @@ from tidegate.client.current import current, handle
 from tidegate.client.rules import Problem
 from tidegate.records import LLMCall
 
-_FIELDS = tuple(f.name for f in dataclasses.fields(LLMCall))
+_FIELDS = frozenset(f.name for f in dataclasses.fields(LLMCall))
+_BEFOREHAND = {"operation": "chat", "provider": "", "request_model": "", "status": "ok"}
 _RATE_LIMITED = 429
 
 
@@ -30,10 +31,9 @@ class Call:
     """
 
     def __init__(self, fields: dict[str, Any], assignment: Assignment | None, clock: Clock = SYSTEM) -> None:
-        self._unknown = [name for name in fields if name not in _FIELDS]
-        known = {name: value for name, value in fields.items() if name not in self._unknown}
-        defaults = {"operation": "chat", "provider": "", "request_model": "", "status": "ok"}
-        self.record = LLMCall(**(defaults | known | {"ts_start": 0, "ts_end": 0}))
+        self._unknown = fields.keys() - _FIELDS
+        known = {name: fields[name] for name in fields.keys() & _FIELDS} if self._unknown else fields
+        self.record = LLMCall(**(_BEFOREHAND | known | {"ts_start": 0, "ts_end": 0}))
         if not self.record.event_id:
             self.record.event_id = new_event_id()
         if isinstance(assignment, Assignment):
@@ -72,7 +72,7 @@ class Call:
         if error is not None:
             explain(self.record, error)
         if self._unknown:
-            client.refuse(self.record, *(_unknown(name) for name in self._unknown))
+            client.refuse(self.record, *(_unknown(name) for name in sorted(self._unknown)))
         else:
             client.emit(self.record, self._assignment)
 
