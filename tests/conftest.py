@@ -2,10 +2,12 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tidegate_infra.clickhouse import client, migrations
 from tidegate_infra.kafka.topics import apply
 from tidegate_infra.settings import Settings
 from tidegate_infra.stack import kafka as broker
@@ -59,9 +61,8 @@ def topics(kafka: str, settings: Settings) -> None:
 @pytest.fixture
 def migrated(store: str, settings: Settings) -> None:
     """The tables of the store, in the database of this test."""
-    from tidegate_infra.clickhouse import client, migrations
-
-    migrations.up(client.connect(settings))
+    with closing(client.connect(settings)) as connection:
+        migrations.up(connection)
 
 
 @pytest.fixture

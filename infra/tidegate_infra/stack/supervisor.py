@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -192,7 +192,8 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         self._bring_up(self._base, deadline, is_patient=False)
         topics.apply(self._settings)
-        migrations.up(client.connect(self._settings))
+        with closing(client.connect(self._settings)) as connection:
+            migrations.up(connection)
         self._directory.mark_complete()
         self._bring_up(self._processes, deadline, is_patient=True)
         self._is_up = True
