@@ -103,7 +103,7 @@ class Drive:
         return self._keep(machine.on_spec(self.state, spec, self.at))
 
     def delete(self):
-        return self._keep(machine.on_deleted(self.state, self.at))
+        return self.act(machine.DELETED, generation=0)
 
     def act(self, kind, **changes):
         changes.setdefault("action_id", f"{kind}-{self.offset}")
