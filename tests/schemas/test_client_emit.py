@@ -1,11 +1,13 @@
 """What `emit` takes, refuses, drops and counts, in memory."""
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from inspect import ismodule
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +21,7 @@ from tidegate.client.client import Client
 from tidegate.client.notices import Notices
 from tidegate.client.off import Off
 from tidegate.client.reports import merged
-from tidegate.client.transport import MemoryTransport
+from tidegate.client.transport import MemoryTransport, Settled
 from tidegate.codec import decode
 from tidegate.errors import ConfigError
 from tidegate.records import Content, Evaluation, Feedback, LLMCall, ProducerReport, SeqRange
@@ -434,3 +436,80 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_the_public_names_are_those_that_are_documented() -> None:
+    public = {name for name, value in vars(tidegate).items() if name[0] != "_" and not ismodule(value)}
+    assert public == set(tidegate.__all__)
+    assert all(getattr(tidegate, name).__doc__ for name in public)
+
+
+def test_a_message_that_the_kafka_client_refuses_outright_counts_as_failed() -> None:
+    from tidegate.client.configuration import read
+    from tidegate.client.transport import KafkaTransport
+
+    transport = KafkaTransport(read({"app": "a", "environment": "t", "kafka": "127.0.0.1:1"}, {}), Notices())
+    told: list[bool] = []
+    assert transport.send("topic", "key", b"x" * 2_000_000, told.append)
+    assert told == [False]
+    assert not transport.broken
+
+
+def test_a_fault_in_the_background_does_not_end_it(new_client: NewClient, new_call: NewCall) -> None:
+    class Faulty(MemoryTransport):
+        faults = 1
+
+        def poll(self, timeout_seconds: float) -> None:
+            if self.faults:
+                self.faults -= 1
+                raise ZeroDivisionError
+            super().poll(timeout_seconds)
+
+    memory = Faulty()
+    client = new_client(memory)
+    client.emit(new_call())
+    client.emit(new_call())
+    assert client.flush(10)
+    assert len(records(memory, LLMCall)) == 2
+
+
+def test_a_broken_transport_is_replaced_and_what_it_held_has_failed(new_call: NewCall) -> None:
+    from tidegate.client.configuration import read
+
+    class Breaking(MemoryTransport):
+        def send(self, topic: str, key: str, value: bytes, settled: Settled) -> bool:
+            self.broken = True
+            return super().send(topic, key, value, lambda _: settled(False))
+
+    used: list[MemoryTransport] = []
+
+    def make() -> MemoryTransport:
+        used.append(MemoryTransport() if used else Breaking())
+        return used[-1]
+
+    client = Client(read({"app": "a", "environment": "t", "kafka": "memory:0"}, {}), make)
+    client.emit(new_call())
+    assert not client.flush(5)
+    client.emit(new_call())
+    assert client.flush(5)
+    assert (client.counts.failed, client.counts.delivered) == (1, 1)
+    assert [len(records(transport, LLMCall)) for transport in used] == [1, 1]
+    client.shutdown(2)
+
+
+def test_a_signal_handler_may_emit_while_its_thread_emits(new_client: NewClient, new_call: NewCall) -> None:
+    client = new_client()
+
+    def interrupt(signum: int, frame: object) -> None:
+        client.emit(new_call())
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        emitted = sum(client.emit(new_call()) is not None for _ in range(2_000))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert emitted == 2_000
+    assert client.flush(10)
+    assert client.counts.delivered > 2_000

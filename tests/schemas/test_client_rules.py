@@ -72,7 +72,7 @@ def copy(event: Any) -> Any:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_screen_and_the_rules_never_disagree(data: st.DataObject) -> None:
     event = copy(data.draw(st.sampled_from(VALID)))
     names = [f.name for f in dataclasses.fields(event)]
@@ -84,7 +84,7 @@ def test_the_screen_and_the_rules_never_disagree(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_breaks_no_rule_can_be_written(data: st.DataObject) -> None:
     event = copy(data.draw(st.sampled_from(VALID)))
     name = data.draw(st.sampled_from([f.name for f in dataclasses.fields(event)]))

@@ -47,6 +47,12 @@ class Configuration:
         return self.topic_prefix + name
 
 
+VARIABLES = frozenset(
+    ENV_PREFIX + name.upper() for name in [*(f.name for f in fields(Configuration)), "disabled"]
+)
+"""Environment variables that the client reads."""
+
+
 def read(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Configuration:
     """Return the settings: what is given, else what the environment says, else the default.
 

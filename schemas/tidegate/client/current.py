@@ -169,7 +169,10 @@ def handle(call: LLMCall) -> str:
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Wait until Kafka has confirmed everything emitted before; for serverless functions and tests.
+    """Wait until Kafka has confirmed everything emitted before.
+
+    For serverless functions, which are frozen between requests, and for the children of ``multiprocessing``,
+    which end without the clean-up that the end of a process does otherwise.
 
     Parameters
     ----------

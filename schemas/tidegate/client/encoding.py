@@ -54,7 +54,7 @@ class Encoder:
         self._codec = codec
         self._schemas = {record: versions.latest(record) for record in TOPIC}
         self._registry: Registry | None = None
-        if configuration.schema_registry_url is not None:
+        if configuration.schema_registry_url:
             from tidegate.registry import SchemaRegistry
 
             self._registry = SchemaRegistry(configuration.schema_registry_url)

@@ -123,7 +123,7 @@ class Follower:
         from tidegate.codec import decode
 
         registry = None
-        if self._configuration.schema_registry_url is not None:
+        if self._configuration.schema_registry_url:
             from tidegate.registry import SchemaRegistry
 
             registry = SchemaRegistry(self._configuration.schema_registry_url)

@@ -42,7 +42,7 @@ def kafka_settings(configuration: Configuration) -> dict[str, Any]:
         "ssl.ca.location": configuration.kafka_ca,
     }
     # librdkafka's own lines on stderr would be the app's noise; errors come through error_cb.
-    return {name: value for name, value in wanted.items() if value is not None} | {
+    return {name: value for name, value in wanted.items() if value} | {
         "log_level": 0,
         "reconnect.backoff.max.ms": 2_000,
     }
@@ -86,9 +86,10 @@ class KafkaTransport:
     """
 
     def __init__(self, configuration: Configuration, notices: Notices) -> None:
-        from confluent_kafka import Producer
+        from confluent_kafka import KafkaException, Producer
 
         self.broken = False
+        self._refusal = KafkaException
         self._configuration = configuration
         self._notices = notices
         delivery_ms = int(configuration.delivery_seconds * 1_000)
@@ -118,6 +119,9 @@ class KafkaTransport:
             )
         except BufferError:
             return False
+        except self._refusal as error:
+            self._on_error(error.args[0])
+            settled(False)
         return True
 
     def poll(self, timeout_seconds: float) -> None:

@@ -122,7 +122,7 @@ class Worker:
 
     def _run(self) -> None:
         transport = self._connected()
-        while transport is not None and self._turn(transport):
+        while transport is not None and self._goes_on(transport):
             if transport.broken:
                 self._give_up(transport)
                 transport = self._connected()
@@ -137,6 +137,14 @@ class Worker:
                 self._notices.warn("transport", "no Kafka client: %s", error)
                 time.sleep(_RETRY_SECONDS)
         return None
+
+    def _goes_on(self, transport: Transport) -> bool:
+        try:
+            return self._turn(transport)
+        except Exception as error:  # noqa: BLE001 - without this thread nothing is sent any more
+            self._notices.warn("worker", "a fault in the background: %s: %s", type(error).__name__, error)
+            time.sleep(_RETRY_SECONDS)
+            return not self._events_are_over()
 
     def _turn(self, transport: Transport) -> bool:
         """Do one thing; False when it is time to end."""
