@@ -28,6 +28,7 @@ from tidegate.series import deployment_key
 from tidegate_streams import alerts, emissions, looks, partials, rollups, rows
 from tidegate_streams.alerts import Alerts
 from tidegate_streams.bag import Bag
+from tidegate_streams.deletion import DELETE
 from tidegate_streams.history import History
 from tidegate_streams.panes import EMPTY, Overflow, Pool
 from tidegate_streams.partials import PANE_US
@@ -130,9 +131,13 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
         case JournalAction():
             decided = []
             for action in state.ranges.take(record, decode(record.record, expect=RolloutAction)):
-                state.rollouts[action.key], outputs = machine.on_action(
-                    state.rollouts.get(action.key), action, at
-                )
+                known = state.rollouts.get(action.key)
+                if action.action != DELETE:
+                    state.rollouts[action.key], outputs = machine.on_action(known, action, at)
+                elif known is not None:
+                    state.rollouts[action.key], outputs = machine.on_deleted(known, at)
+                else:
+                    continue
                 decided += outputs
             return _published(state, decided)
         case _:

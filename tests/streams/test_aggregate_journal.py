@@ -12,6 +12,7 @@ from tidegate_infra.kafka.ranges import Range
 from tidegate_streams import partials
 from tidegate_streams.aggregate import journal
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
+from tidegate_streams.deletion import DELETE
 
 PARTITIONS = 6
 SPEC = Rollout(
@@ -165,7 +166,7 @@ def test_specifications_and_tombstones_are_forwarded_in_their_order() -> None:
     assert codec.decode(second.record).generation == 4
     action = codec.decode(deletion.record)
     assert (action.action, action.key, action.action_id, action.ts) == (
-        journal.DELETE,
+        DELETE,
         "acme/prod/chat",
         "T:0:5",
         1_234_000,
@@ -182,7 +183,7 @@ def test_actions_are_forwarded_and_strangers_refused() -> None:
             message(1, "beta/prod/chat", codec.encode(ACTION)),
             message(2, "acme/prod/chat", b"junk"),
             message(3, "acme/prod/chat", None),
-            message(4, "acme/prod/chat", codec.encode(replace(ACTION, action=journal.DELETE))),
+            message(4, "acme/prod/chat", codec.encode(replace(ACTION, action=DELETE))),
             message(5, "chat", codec.encode(replace(ACTION, key="chat"))),
             message(6, "acme/prod/chat", codec.encode(SPEC)),
         ],

@@ -30,8 +30,8 @@ from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings
 from tidegate_infra.stack.program import Program
 from tidegate_streams import partials
-from tidegate_streams.aggregate import journal
 from tidegate_streams.aggregate.process import journal_position
+from tidegate_streams.deletion import DELETE
 from tidegate_streams.ranges import Ranges
 
 pytestmark = pytest.mark.usefixtures("topics")
@@ -268,7 +268,7 @@ def test_specifications_and_feedback_reach_the_journal_and_an_end_of_stream_the_
     forwarded = [record for record in read.applied if isinstance(record, JournalRollout | JournalAction)]
     assert [type(record) for record in forwarded] == [JournalRollout, JournalAction]
     assert codec.decode(forwarded[0].record) == spec
-    assert codec.decode(forwarded[1].record).action == journal.DELETE
+    assert codec.decode(forwarded[1].record).action == DELETE
     unresolved = sum(record.unresolved for record in read.applied if isinstance(record, PartialBatch))
     assert unresolved == 1
     (heartbeat,) = {record.partition_count for record in read.records if isinstance(record, Heartbeat)}

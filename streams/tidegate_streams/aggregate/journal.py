@@ -22,6 +22,7 @@ from tidegate_infra.kafka.batches import Rejected
 from tidegate_infra.kafka.ranges import Message, Range
 from tidegate_streams import partials
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
+from tidegate_streams.deletion import DELETE
 
 PART_BYTES = 900_000
 """Most bytes of rows in one message: below what brokers take by default, with room for the head."""
@@ -96,10 +97,6 @@ def _chunks(rows: pl.DataFrame) -> Iterator[bytes]:
 
 def _signed(digest: int) -> int:
     return digest - (1 << 64) if digest >= 1 << 63 else digest
-
-
-DELETE = "delete"
-"""Action that stands for a tombstone: the specification was withdrawn, whatever its generation."""
 
 
 def control(range_: Range, partitions: int) -> tuple[list[Entry], list[Rejected]]:
