@@ -86,11 +86,15 @@ class Router:
             Identity of the user, session or request, whatever the rollout's ``assignment_unit`` asks for.
             None or empty gets the default.
         """
-        self._ensure_follower()
-        command = self._command
-        if command is None or not unit:
+        try:
+            self._ensure_follower()
+            command = self._command
+            if command is None or not unit:
+                return self._default
+            return assign(command, str(unit))
+        except Exception as error:  # noqa: BLE001 - a fault here must never reach the app
+            self._notices.warn("assign", "the default serves: %s: %s", type(error).__name__, error)
             return self._default
-        return assign(command, str(unit))
 
     def ready(self, timeout: float = 5.0) -> bool:
         """Wait until all commands that Kafka holds are read; False when time ran out.

@@ -121,3 +121,11 @@ def test_evaluations_take_a_call_or_its_handle(new_client: NewClient, call: LLMC
     assert first.series == second.series == series_of(call)
     assert first.target_event_id == second.target_event_id == call.event_id
     assert client.counts.dropped == {"handle": 1}
+
+
+def test_a_call_of_this_process_may_be_of_any_tenant(new_client: NewClient, new_call: NewCall) -> None:
+    memory = MemoryTransport()
+    client = new_client(memory)
+    client.emit(rating(), target=new_call(tenant="acme"))
+    assert client.flush(5)
+    assert decode(memory.sent[0].value).tenant == "acme"

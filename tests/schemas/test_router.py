@@ -177,3 +177,14 @@ def test_a_router_before_the_configuration_serves_the_default() -> None:
     assert router.assign("user-1").variant == "stable"
     assert not router.ready(0)
     router.close()
+
+
+def test_a_unit_that_cannot_be_read_gets_the_default(router: Router) -> None:
+    class Hostile:
+        def __str__(self) -> str:
+            raise ValueError("no name")
+
+    router.obey(command(1, 0, 10_000))
+    assert router.assign(Hostile()).reason == "default"  # type: ignore[arg-type]
+    assert router.assign("\ud800").reason == "static"
+    assert router.assign(17).reason == "static"  # type: ignore[arg-type]

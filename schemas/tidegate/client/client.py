@@ -11,14 +11,14 @@ from tidegate.client.clock import SYSTEM, Clock
 from tidegate.client.completion import complete
 from tidegate.client.configuration import Configuration
 from tidegate.client.encoding import Encoder
-from tidegate.client.handle import HandleError, attach, seal
+from tidegate.client.handle import HandleError, attach, point_at, seal
 from tidegate.client.notices import Notices
 from tidegate.client.queue import BoundedQueue
 from tidegate.client.reports import Account
 from tidegate.client.rules import EVENTS, Event, Problem, problems
 from tidegate.client.transport import Transport, kafka_transport
 from tidegate.client.worker import Flush, Item, Queued, Worker
-from tidegate.records import LLMCall
+from tidegate.records import Evaluation, Feedback, LLMCall
 
 _WAIT_SECONDS = 0.002
 
@@ -100,9 +100,8 @@ class Client:
         if assignment is not None and isinstance(event, LLMCall):
             assignment.mark(event)
         if target is not None and not isinstance(event, LLMCall):
-            handle = self.handle(target) if isinstance(target, LLMCall) else target
             try:
-                attach(event, handle, self.configuration.handle_key, self.configuration.tenant)
+                self._point(event, target)
             except HandleError as error:
                 self.refuse(event, Problem("target", "handle", str(error)))
                 return None
@@ -113,6 +112,14 @@ class Client:
             self.refuse(event, *problems(event))
             return None
         return self._queue_up(event)
+
+    def _point(self, event: Feedback | Evaluation, target: str | LLMCall) -> None:
+        """Make an event be about a call, or about the call of a handle."""
+        if isinstance(target, LLMCall):
+            complete(target, self.configuration, self.clock.now_us())
+            point_at(event, target)
+        else:
+            attach(event, target, self.configuration.handle_key, self.configuration.tenant)
 
     def refuse(self, event: object, *found: Problem) -> None:
         """Count an event that breaks a rule, and tell why."""
@@ -182,4 +189,4 @@ class Client:
             return 0
         self._worker = None
         worker.stop(timeout_seconds)
-        return worker.lost + self._queue.unsettled
+        return max(worker.lost, self._queue.unsettled)

@@ -52,6 +52,13 @@ def series_of(call: LLMCall) -> Series:
     )
 
 
+def point_at(event: Feedback | Evaluation, call: LLMCall) -> None:
+    """Make the event be about a call of this process, which needs no proof."""
+    event.tenant = event.tenant or call.tenant
+    event.target_event_id = call.event_id
+    event.series = series_of(call)
+
+
 def seal(call: LLMCall, key: str | None) -> str:
     """Return the handle of a call that has its event_id; signed when there is a key."""
     series = series_of(call)
