@@ -81,6 +81,7 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 def _named(process: str) -> Processor:
     def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.pop("color_message", None)  # uvicorn's second copy of the message
         return {"process": process, **event}
 
     return add
