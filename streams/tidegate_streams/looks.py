@@ -7,7 +7,7 @@ import polars as pl
 from tidegate_streams import partials
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollups import KINDS, Frames
-from tidegate_streams.windows import HOUR_US
+from tidegate_streams.windows import DAY_US, HOUR_US
 
 _KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
 _RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "pane_us")
@@ -27,7 +27,8 @@ def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_si
     """Starts of the panes to look at, ascending.
 
     A rollout's deadlines pass in silence too, so empty panes are looked at; but when nothing has come for an
-    hour, only at those that end an hour, so that a jump of the watermark over years does not take days.
+    hour, only at those that end an hour, and after a day only at those that end a day: the watermark may jump
+    over years.
 
     Parameters
     ----------
@@ -45,10 +46,13 @@ def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_si
         if pane_us == following:
             quiet_since_us = pane_us + PANE_US
             following = next(ahead, None)
-        elif pane_us >= quiet_since_us + HOUR_US and (pane_us + PANE_US) % HOUR_US:
-            ends_hour_us = (pane_us // HOUR_US + 1) * HOUR_US - PANE_US
-            pane_us = ends_hour_us if following is None else min(ends_hour_us, following)
-            continue
+        else:
+            quiet_us = pane_us - quiet_since_us
+            stride_us = PANE_US if quiet_us < HOUR_US else HOUR_US if quiet_us < DAY_US else DAY_US
+            last_us = (pane_us // stride_us + 1) * stride_us - PANE_US
+            if last_us != pane_us:
+                pane_us = last_us if following is None else min(last_us, following)
+                continue
         yield pane_us
         pane_us += PANE_US
 

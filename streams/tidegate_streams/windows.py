@@ -19,6 +19,7 @@ from tidegate_streams.rollups import KINDS, Frames
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
 GRAINS = (PANE_US, MINUTE_US, HOUR_US)
 
 PHASES = ("early", "on_time", "late", "final")
@@ -53,7 +54,7 @@ def _windows() -> tuple[Window, ...]:
             Window(rollup, "1m", MINUTE_US, short_us),
             Window(rollup, "5m", 5 * MINUTE_US, short_us),
             Window(rollup, "1h", HOUR_US, MINUTE_US),
-            Window(rollup, "1d", 24 * HOUR_US, HOUR_US),
+            Window(rollup, "1d", DAY_US, HOUR_US),
         ]
     return (Window("release", "10s", PANE_US, PANE_US), *windows)
 
