@@ -147,6 +147,7 @@ class State:
             "evidence": {
                 name: {
                     "curves": evidence.curves.tolist(),
+                    "alone": evidence.alone.tolist(),
                     "counts": [list(astuple(counts)) for counts in evidence.counts],
                     "failed": [evidence.failed_baseline, evidence.failed_candidate],
                 }
@@ -175,6 +176,7 @@ class State:
             evidence={
                 name: MetricEvidence(
                     np.array(evidence["curves"], dtype=np.float64),
+                    np.array(evidence["alone"], dtype=np.float64),
                     tuple(Counts(*counts) for counts in evidence["counts"]),
                     *evidence["failed"],
                 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.statistics import combination, emix
+from tidegate_streams.statistics import ceiling, combination, emix
 from tidegate_streams.statistics.emix import Counts, Floats
 from tidegate_streams.statistics.exceedances import Histogram, above, shifted, threshold
 from tidegate_streams.statistics.margins import log_odds_ratio, reference_rate
@@ -58,6 +58,9 @@ class MetricEvidence:
     ----------
     curves
         Per comparison the sum of likelihoods, shape (comparisons, 74); see `statistics.emix`.
+    alone
+        Per comparison the candidate's own, shape (comparisons, 13); see `statistics.ceiling`. Zeros unless
+        the promotion margin is a difference of rates.
     counts
         Per comparison the units and bad events that went in. For quantiles, bad is beyond the baseline's
         earlier quantile.
@@ -66,6 +69,7 @@ class MetricEvidence:
     """
 
     curves: Floats
+    alone: Floats
     counts: tuple[Counts, ...]
     failed_baseline: int = 0
     failed_candidate: int = 0
@@ -74,7 +78,7 @@ class MetricEvidence:
     def none(cls, metric: DecisionMetric) -> "MetricEvidence":
         """Evidence before the first stratum."""
         tests = len(comparisons(metric))
-        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests)
+        return cls(np.zeros((tests, emix.N_POINTS)), np.zeros((tests, ceiling.N_POINTS)), (Counts(),) * tests)
 
     @property
     def log_e_rollback(self) -> float:
@@ -84,7 +88,7 @@ class MetricEvidence:
     @property
     def log_e_promotion(self) -> float:
         """Log of the smallest e-value, against "as bad as the promotion margin": each must exclude it."""
-        return min(emix.log_e_promotion(curve) for curve in self.curves)
+        return min(map(_log_e_promotion, self.curves, self.alone))
 
     @property
     def strongest(self) -> int:
@@ -124,7 +128,7 @@ def after(
         With the stratum.
     """
     name = metric.name
-    curves, counts = evidence.curves.copy(), list(evidence.counts)
+    curves, alone, counts = evidence.curves.copy(), evidence.alone.copy(), list(evidence.counts)
     for i, comparison in enumerate(comparisons(metric)):
         if comparison.quantile is None:
             added = _rate(metric, comparison, baseline, candidate, reference)
@@ -140,12 +144,22 @@ def after(
         if added is not None:
             curves[i] += added[0]
             counts[i] += added[1]
+            if comparison.level is None and metric.margin_kind == "absolute":
+                alone[i] += ceiling.log_likelihood(
+                    added[1].n_candidate, added[1].k_candidate, metric.promotion_margin
+                )
     return MetricEvidence(
         curves,
+        alone,
         tuple(counts),
         evidence.failed_baseline + baseline.failures.get(name, 0),
         evidence.failed_candidate + candidate.failures.get(name, 0),
     )
+
+
+def _log_e_promotion(curve: Floats, alone: Floats) -> float:
+    compared = emix.log_e_promotion(curve)
+    return combination.average([compared, ceiling.log_e(alone)]) if alone.any() else compared
 
 
 def _rate(
