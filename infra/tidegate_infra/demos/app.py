@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tidegate
 from tidegate.assignment import Assignment
+from tidegate.client.completion import new_event_id
 from tidegate.records import DeploymentCommand, Evaluation, LLMCall, Rollout
 from tidegate.series import deployment_key
 from tidegate_infra import rollout_file, rollout_log
@@ -113,8 +114,8 @@ def play(
             pace.pause(_apply(settings, spec, router, now_us))
         session = f"{seed}-{number}"
         assignment = router.assign(session)
-        answer = recording.answers[_model(assignment)][question]
-        call = _call(answer, assignment, now_us, session)
+        answer = recording.answers[model_of(assignment)][question]
+        call = call_of(answer, assignment, now_us, session)
         heapq.heappush(pending, (call.ts_end, number, call, assignment))
     finish(start_us + recording.arrivals_us[-1] + longest_us)
     router.close()
@@ -141,14 +142,17 @@ def _apply(settings: Settings, spec: Rollout, router: tidegate.Router, now_us: i
     return time.monotonic() - began
 
 
-def _model(assignment: Assignment) -> str:
+def model_of(assignment: Assignment) -> str:
+    """Return the model that an assignment asks."""
     definition = assignment.definition
     return definition.request_model or MARCH if definition is not None else MARCH
 
 
-def _call(answer: Answer, assignment: Assignment, start_us: int, session: str) -> LLMCall:
+def call_of(answer: Answer, assignment: Assignment, start_us: int, session: str) -> LLMCall:
+    """Return the call that the recording answers."""
     definition = assignment.definition
     return LLMCall(
+        event_id=new_event_id(),
         source="replay",
         ts_start=start_us,
         ts_end=start_us + answer.latency_us,
@@ -169,14 +173,25 @@ def _call(answer: Answer, assignment: Assignment, start_us: int, session: str) -
     )
 
 
-def _emit(call: LLMCall, assignment: Assignment) -> None:
-    answered = call.outcome == "answered"
-    end_us = call.ts_end
-    tidegate.emit(call, assignment)
-    check = Evaluation(
-        ts=end_us, source="replay", name="answered", kind="assertion", passed=answered, evaluator="demo"
+def check_of(call: LLMCall) -> Evaluation:
+    """Return the app's own check of an answer: did it answer?"""
+    return Evaluation(
+        ts=call.ts_end,
+        source="replay",
+        name="answered",
+        kind="assertion",
+        passed=call.outcome == "answered",
+        evaluator="demo",
     )
-    tidegate.emit(check, target=call)
+
+
+def _emit(call: LLMCall, assignment: Assignment) -> None:
+    # Made first: from the moment it is emitted, the call belongs to the client.
+    check = check_of(call)
+    assignment.mark(call)
+    handle = tidegate.handle(call)
+    tidegate.emit(call)
+    tidegate.emit(check, target=handle)
 
 
 def _note(played: Played, router: tidegate.Router, call: LLMCall) -> None:
