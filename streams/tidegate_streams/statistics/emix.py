@@ -133,9 +133,9 @@ def log_likelihood(counts: Counts, log_psi: Floats) -> Floats:
     Notes
     -----
     Exact: weights come from ratios of neighbours, so nothing cancels, and dropped terms are below e^-60.
-    O(g w), where w is the width of the support, or of the part of it that the odds ratios reach. All 74 points
-    of a stratum with 10 % canary and 5 % bad events took 25 us at 100 units, 36 us at 1,000, 160 us at 10,000;
-    with equal arms and 20 % bad events 28, 75 and 851 us (CPU time, one core of a shared machine).
+    O(g w), where w is the width of the support, or of the part of it that the odds ratios reach. All 74
+    points of a stratum with 10 % canary and 5 % bad events took 25 us at 100 units, 36 us at 1,000, 160 us at
+    10,000; with equal arms and 20 % bad events 28, 75 and 851 us (CPU time, one core of a shared machine).
     """
     n_b, n_c, k_c = counts.n_baseline, counts.n_candidate, counts.k_candidate
     k = counts.k_baseline + k_c
