@@ -63,11 +63,11 @@ def _credentials(headers: Mapping[str, str], url: Mapping[str, str]) -> tuple[st
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
-            name, _, password = b64decode(encoded, validate=True).decode().partition(":")
+            name, colon, password = b64decode(encoded, validate=True).decode().partition(":")
         except (Base64Error, UnicodeDecodeError):
-            raise StatementError(
-                Code.AUTHENTICATION_FAILED, "the Authorization header is no Basic header"
-            ) from None
+            colon = ""
+        if not colon:
+            raise StatementError(Code.AUTHENTICATION_FAILED, "the Authorization header is no Basic header")
         return name or "default", password
     if "x-clickhouse-user" in headers or "x-clickhouse-key" in headers:
         return headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")

@@ -12,7 +12,7 @@ from tidegate_infra.store.engine import READ_ONLY, UNPARSED, Engine, Session, Su
 from tidegate_infra.store.errors import Code, StatementError
 
 # A statement longer than this is no statement; the data of an INSERT may be of any length.
-LONGEST_STATEMENT_BYTES = 16 << 20
+LONGEST_STATEMENT_BYTES = 4 << 20
 # The head of a body in which the beginning of an INSERT's data is looked for.
 _HEAD_BYTES = 1 << 18
 

@@ -42,6 +42,8 @@ class Ask:
         The statement, or its beginning, from the URL.
     query_id
         Given or made.
+    mark
+        Of this request alone, for a client may use its query_id again.
     database
         Current database; empty means `default`.
     settings
@@ -58,6 +60,7 @@ class Ask:
 
     sql: bytes
     query_id: str
+    mark: str
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -99,15 +102,18 @@ def read(method: str, url: Mapping[str, str], headers: Mapping[str, str], accoun
     query_id = url.get("query_id") or headers.get("x-clickhouse-query-id") or str(uuid.uuid4())
     if not query_id.isprintable() or not query_id.isascii() or len(query_id) > 200:
         raise StatementError(Code.SYNTAX_ERROR, "a query_id has up to 200 printable ASCII characters")
+    mark = f"{query_id}#{uuid.uuid4().hex}"
     settings = {
         name: value for name, value in url.items() if name not in _INTERFACE and not name.startswith("param_")
     }
+    settings["log_comment"] = f"{mark} {settings.get('log_comment', '')}".rstrip()
     packs = _is_on(url.get("enable_http_compression", ""))
     return Ask(
         sql=url.get("query", "").encode(errors="surrogateescape"),
         query_id=query_id,
+        mark=mark,
         database=url.get("database") or headers.get("x-clickhouse-database", ""),
-        settings={"log_comment": query_id, **_restricted(settings, method, account)},
+        settings=_restricted(settings, method, account),
         parameters={name[6:]: value for name, value in url.items() if name.startswith("param_")},
         default_format=url.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated",
         waits=_is_on(url.get("wait_end_of_query", "")),
@@ -126,7 +132,7 @@ def _restricted(settings: dict[str, str], method: str, account: Account) -> dict
     for name, value in settings.items():
         if name == "max_execution_time" and value.isdigit() and 0 < int(value) < int(_LIMITS[name]):
             limits[name] = value
-        elif not name.startswith(_READERS_MAY_SET):
+        elif name != "log_comment" and not name.startswith(_READERS_MAY_SET):
             raise StatementError(Code.READONLY, f"Cannot modify {name!r} setting in readonly mode")
     return {**settings, **limits, "readonly": "1"}
 

@@ -114,8 +114,8 @@ class Engine:
             connection.close()
 
     def kill(self, mark: str = "") -> None:
-        """Cancel the statements whose `log_comment` is `mark`, or all of them."""
-        condition = f"Settings['log_comment'] = {_literal(mark)}" if mark else "1"
+        """Cancel the statements whose `log_comment` begins with `mark`; without one, all."""
+        condition = f"startsWith(Settings['log_comment'], {_literal(mark)}) AND query NOT LIKE 'KILL%'"
         with self.session() as session:
             session.run(f"KILL QUERY WHERE {condition} ASYNC".encode())
 
@@ -177,7 +177,9 @@ class Session:
     def insert(self, sql: bytes, input_format: str, chunks: Iterable[bytes]) -> Summary:
         """Insert data; nothing of the block in hand is stored when `chunks` raises."""
         if self._parameters:
-            self.run(_assign({f"param_{name}": value for name, value in self._parameters.items()}))
+            # An insert takes them from the connection, where a query that carries its own would clear them.
+            parameters, self._parameters = self._parameters, {}
+            self.run(_assign({f"param_{name}": value for name, value in parameters.items()}))
         with _engine_errors():
             inserter = self._connection.send_insert(sql, input_format)
         with inserter:
@@ -199,10 +201,12 @@ class Session:
 def _engine_errors() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        if _SWITCHED_OFF in str(error):
+    except (RuntimeError, UnicodeDecodeError) as error:
+        # The engine quotes statements in its errors, also those that are no UTF-8.
+        text = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
+        if _SWITCHED_OFF in text:
             raise StatementError(Code.ACCESS_DENIED, _SWITCHED_OFF) from None
-        raise StatementError.from_engine(str(error)) from None
+        raise StatementError.from_engine(text) from None
 
 
 def _refuse_files(_path: str) -> str:

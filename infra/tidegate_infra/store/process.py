@@ -113,7 +113,10 @@ def _serve(process: Process, server: Server, listener: socket.socket) -> None:
                 loop.call_soon_threadsafe(process.beat)
     finally:
         web.should_exit = True
-        thread.join()
+        while thread.is_alive():
+            # Who waits for an answer gets an error now rather than after the grace period.
+            server.cancel()
+            thread.join(0.5)
         loop.close()
 
 

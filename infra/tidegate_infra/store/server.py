@@ -30,6 +30,8 @@ from tidegate_infra.store.errors import Code, StatementError
 
 MOST_STATEMENTS = 64
 _SMALLEST_PACKED_BYTES = 1024
+# The engine may just have missed it: between two of its steps a statement is in no list.
+_KILL_AGAIN_SECONDS = 1.0
 _MOST_DRAINED_BYTES = 64 << 20
 
 
@@ -65,9 +67,13 @@ class Server:
             ]
         )
 
+    def cancel(self) -> None:
+        """Cancel what runs now."""
+        self._engine.kill()
+
     def close(self) -> None:
         """Cancel what runs and wait for its threads."""
-        self._engine.kill()
+        self.cancel()
         self._threads.shutdown(cancel_futures=True)
 
     async def _statement(self, request: Request) -> Response:
@@ -103,28 +109,28 @@ class Server:
         done = None
         self._running += 1
         try:
-            done = await self._until_gone(run, body, work, asked.query_id)
+            done = await self._until_gone(run, body, work, asked.mark)
         finally:
             self._running -= done is None or done.open is None
         if done.open is None:
             return _complete(done, asked.answer_coding)
         return _Stream(
-            done, asked.answer_coding, self._threads, partial(self._engine.kill, asked.query_id), self._end
+            done, asked.answer_coding, self._threads, partial(self._engine.kill, asked.mark), self._end
         )
 
     def _end(self) -> None:
         self._running -= 1
 
-    async def _until_gone(
-        self, run: Callable[[], Answer], body: "_Body", work: Work, query_id: str
-    ) -> Answer:
+    async def _until_gone(self, run: Callable[[], Answer], body: "_Body", work: Work, mark: str) -> Answer:
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, run)
         gone = asyncio.create_task(body.until_client_is_gone())
         try:
             await asyncio.wait((running, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not running.done() and work.only_reads:
-                await loop.run_in_executor(None, self._engine.kill, query_id)
+            while not running.done():
+                if work.only_reads:
+                    await loop.run_in_executor(None, self._engine.kill, mark)
+                await asyncio.wait((running,), timeout=_KILL_AGAIN_SECONDS)
             return await running
         finally:
             gone.cancel()
@@ -223,9 +229,9 @@ class _Stream(StreamingResponse):
             yield piece
 
     def _close(self) -> None:
-        if self._fetching is not None and not self._fetching.done():
+        while self._fetching is not None and not self._fetching.done():
             self._cancel()
-            wait([self._fetching])
+            wait([self._fetching], timeout=_KILL_AGAIN_SECONDS)
         if self._done.open is not None:
             self._done.open.close()
 

@@ -1,0 +1,232 @@
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pytest
+from pydantic import SecretStr
+
+from tidegate.errors import DependencyUnavailable
+from tidegate_infra.clickhouse.client import connect
+from tidegate_infra.settings import Settings
+from tidegate_infra.stack import ports, program
+from tidegate_infra.stack.group import ProcessGroup
+
+TABLE = """CREATE TABLE IF NOT EXISTS calls (id Int64, app String) ENGINE = MergeTree ORDER BY id
+SETTINGS non_replicated_deduplication_window = 1000"""
+
+Start = Callable[..., program.Program]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Settings:
+    """A store of this test alone."""
+    return Settings(
+        clickhouse=f"http://127.0.0.1:{ports.free_port()}/own",
+        data_dir=tmp_path,
+        health_port=ports.free_port(),
+    )
+
+
+@pytest.fixture
+def start(process_group: ProcessGroup, tmp_path: Path, own: Settings) -> Iterator[Start]:
+    started = []
+
+    def start(settings: Settings = own) -> program.Program:
+        started.append(program.start("store", settings, group=process_group, log=tmp_path / "log"))
+        return started[-1]
+
+    yield start
+    for store in started:
+        store.kill()
+
+
+def refusal(store: program.Program) -> str:
+    """The one line with which a store does not start."""
+    with pytest.raises(DependencyUnavailable):
+        store.wait_until_ready()
+    lines = [line for line in store.log.read_text().splitlines() if not line.startswith("20")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def rows(first: int, count: int) -> pa.Table:
+    return pa.table({"id": range(first, first + count), "app": ["a"] * count})
+
+
+def test_rows_outlive_an_orderly_end(start: Start, own: Settings) -> None:
+    store = start()
+    store.wait_until_ready()
+    client = connect(own)
+    client.command(TABLE)
+    client.insert_arrow("calls", rows(0, 1000))
+
+    store.process.send_signal(signal.SIGTERM)
+    assert store.process.wait(10) == 0
+    assert not (own.data_dir / "store" / "port").exists()
+
+    start().wait_until_ready()
+    assert connect(own).command("SELECT count() FROM calls") == 1000
+
+
+def test_an_orderly_end_does_not_wait_for_long_queries(start: Start, own: Settings) -> None:
+    store = start()
+    store.wait_until_ready()
+    with httpx.Client(base_url=own.clickhouse.removesuffix("own"), timeout=30) as http:
+        sql = (
+            "SELECT sleepEachRow(0.01), repeat('x', 10000) FROM numbers(1000000) SETTINGS max_block_size = 1"
+        )
+        with http.stream("POST", "/", content=sql):
+            begun = time.monotonic()
+            store.process.send_signal(signal.SIGTERM)
+            assert store.process.wait(15) == 0
+            assert time.monotonic() - begun < 5
+
+
+def test_kill_9_loses_no_answered_insert_and_no_deduplication_token(start: Start, own: Settings) -> None:
+    for life in range(3):
+        store = start()
+        store.wait_until_ready()
+        client = connect(own)
+        client.command(TABLE)
+        for block in range(life * 5, life * 5 + 5):
+            client.insert_arrow(
+                "calls", rows(block * 100, 100), settings={"insert_deduplication_token": f"b{block}"}
+            )
+        # Every earlier block once more, as after a lost answer.
+        for block in range(life * 5 + 5):
+            client.insert_arrow(
+                "calls", rows(block * 100, 100), settings={"insert_deduplication_token": f"b{block}"}
+            )
+        assert client.query("SELECT count(), uniqExact(id) FROM calls").first_row == (
+            (life + 1) * 500,
+            (life + 1) * 500,
+        )
+        store.kill()
+
+
+def test_kill_9_in_the_middle_of_inserts_leaves_whole_blocks(start: Start, own: Settings) -> None:
+    store = start()
+    store.wait_until_ready()
+    connect(own).command(TABLE)
+    with httpx.Client(base_url=own.clickhouse.removesuffix("own"), timeout=30) as http:
+        body = "".join(f"{number},a\n" for number in range(200_000))
+        params = {
+            "database": "own",
+            "query": "INSERT INTO calls FORMAT CSV",
+            "insert_deduplication_token": "one",
+        }
+
+        def slowly() -> Iterator[bytes]:
+            yield body[: len(body) // 2].encode()
+            store.kill()
+            yield body[len(body) // 2 :].encode()
+
+        with pytest.raises(httpx.TransportError):
+            http.post("/", params=params, content=slowly())
+
+    start().wait_until_ready()
+    client = connect(own)
+    assert client.command("SELECT count() FROM calls") == 0
+    with httpx.Client(base_url=own.clickhouse.removesuffix("own"), timeout=30) as http:
+        assert http.post("/", params=params, content=body.encode()).status_code == 200
+    assert client.command("SELECT count() FROM calls") == 200_000
+
+
+def test_port_0_takes_a_free_one_and_the_directory_says_which(start: Start, own: Settings) -> None:
+    start(own.model_copy(update={"clickhouse": "http://127.0.0.1:0/own"})).wait_until_ready()
+
+    port = int((own.data_dir / "store" / "port").read_text())
+
+    assert httpx.get(f"http://127.0.0.1:{port}/ping").text == "Ok.\n"
+
+
+def test_a_port_in_use_is_one_line_that_says_what_to_do(start: Start, own: Settings) -> None:
+    port = httpx.URL(own.clickhouse).port
+    with socket.create_server(("127.0.0.1", port)):
+        words = refusal(start())
+
+    assert words == (
+        f"store: the store cannot listen on 127.0.0.1:{port} (Address already in use): "
+        "stop what listens there, or let TIDEGATE_CLICKHOUSE name another port"
+    )
+
+
+def test_a_directory_that_another_store_has_open_is_refused(start: Start, own: Settings) -> None:
+    first = start()
+    first.wait_until_ready()
+    elsewhere = {"clickhouse": f"http://127.0.0.1:{ports.free_port()}/own", "health_port": ports.free_port()}
+    second = start(own.model_copy(update=elsewhere))
+
+    with pytest.raises(DependencyUnavailable, match=f"is open in process {first.pid}: stop it"):
+        second.wait_until_ready()
+    assert second.process.returncode == 5
+    assert connect(own).command("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ("metadata", "metadata/default.sql is missing"),
+        ("store", "the tables of database own are missing"),
+        ("rows", "the rows of table own.calls are missing"),
+    ],
+)
+def test_a_half_deleted_directory_is_refused_and_not_taken_for_an_empty_one(
+    start: Start, own: Settings, part: str, what: str
+) -> None:
+    store = start()
+    store.wait_until_ready()
+    client = connect(own)
+    client.command(TABLE)
+    client.insert_arrow("calls", rows(0, 10))
+    uuid = client.command("SELECT uuid FROM system.tables WHERE database = 'own' AND name = 'calls'")
+    store.stop()
+    store.log.unlink()
+    engine = own.data_dir / "store" / "engine"
+    shutil.rmtree(engine / "store" / str(uuid)[:3] / str(uuid) if part == "rows" else engine / part)
+
+    words = refusal(start())
+
+    assert what in words
+    assert "restore it from a backup, or remove it to start empty" in words
+
+
+def test_a_directory_that_cannot_be_used_is_one_line(start: Start, own: Settings) -> None:
+    (own.data_dir / "store").write_text("in the way")
+    assert "the store cannot use" in refusal(start())
+
+
+def test_a_path_that_the_engine_would_misread_is_refused(start: Start, own: Settings) -> None:
+    assert "must not contain ? or &" in refusal(
+        start(own.model_copy(update={"data_dir": own.data_dir / "a&b"}))
+    )
+
+
+def test_other_machines_are_not_served_without_a_password(start: Start, own: Settings) -> None:
+    words = refusal(
+        start(own.model_copy(update={"clickhouse": own.clickhouse.replace("127.0.0.1", "0.0.0.0")}))
+    )
+
+    assert "does not listen on 0.0.0.0 without a password" in words
+
+
+def test_with_a_password_only_who_knows_it_is_served_and_it_stands_nowhere(
+    start: Start, own: Settings
+) -> None:
+    secured = own.model_copy(
+        update={"clickhouse_user": "writer", "clickhouse_password": SecretStr("op3n s&same")}
+    )
+    store = start(secured.model_copy(update={"clickhouse": own.clickhouse.replace("127.0.0.1", "0.0.0.0")}))
+    store.wait_until_ready()
+
+    assert connect(secured).command("SELECT 1") == 1
+    with httpx.Client(base_url=own.clickhouse.removesuffix("own")) as http:
+        for auth in (None, ("default", ""), ("reader", ""), ("writer", ""), ("writer", "wrong")):
+            assert http.post("/", content="SELECT 1", auth=auth).status_code in {401, 403}
+    written = [path for path in own.data_dir.rglob("*") if path.is_file() and b"op3n" in path.read_bytes()]
+    assert written == []
