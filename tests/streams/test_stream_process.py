@@ -1,0 +1,159 @@
+"""Stage 2 as a process, on a real broker, killed where it hurts."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tidegate import topics
+from tidegate.codec import encode
+from tidegate.records import DecisionMetric, DeploymentCommand, Rollout, Step, Variant, WindowMetricsBatch
+from tidegate.series import deployment_key
+from tidegate_infra.kafka import dead_letters, scan
+from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_streams import fold
+from tidegate_streams.replay import newest, replay, windows
+
+SECOND = 1_000_000
+START = 1_700_000_000 * SECOND
+PARTITION = 2
+JUNK = b"\xc3\x01 no record of ours"
+
+
+def spec():
+    metric = DecisionMetric(
+        name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=2.0
+    )
+    return Rollout(
+        name="new-model",
+        tenant="acme",
+        environment="prod",
+        deployment="chat",
+        generation=1,
+        spec_hash="hash",
+        source_yaml="",
+        actor="ada",
+        ts=START,
+        strategy="canary",
+        assignment_unit="user",
+        salt="new-model",
+        max_duration_us=3_600 * SECOND,
+        variants=[Variant(name="v1", role="baseline"), Variant(name="v2", role="candidate")],
+        steps=[Step(weight_bp=5_000, min_calls=10, warmup_us=0)],
+        metrics=[metric],
+    )
+
+
+def canary(made, panes):
+    """The beginning of a rollout, and panes in which the candidate always fails."""
+    messages = [made.beat(START), made.rollout(encode(spec()))]
+    for pane in range(panes):
+        pane_us = START + pane * 10 * SECOND
+        calls = [
+            made.Call(
+                ts_us=pane_us + SECOND,
+                revision=1,
+                status="error" if i % 2 else "ok",
+                dimensions={"variant": "v2" if i % 2 else "v1"},
+            )
+            for i in range(40)
+        ]
+        messages += [*made.calls(calls), made.beat(pane_us + 10 * SECOND)]
+    return messages
+
+
+def produce(settings, messages):
+    values = [message if isinstance(message, bytes) else encode(message) for message in messages]
+    send(settings, [Outgoing(topic=topics.PARTIALS, partition=PARTITION, value=value) for value in values])
+
+
+def published(settings, topic):
+    return [record for _, record in scan.records(settings, topic)]
+
+
+def ended(program, seconds=60):
+    deadline = time.monotonic() + seconds
+    while program.process.poll() is None:
+        assert time.monotonic() < deadline, f"{program.name} still runs: {program.last_words()}"
+        time.sleep(0.05)
+    return program.process.returncode
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_killed_twice_it_publishes_what_an_uninterrupted_run_does_and_no_command_twice(
+    settings, start_process, journal, monkeypatch, tmp_path
+):
+    messages = canary(journal(), panes=8)
+    messages.insert(6, JUNK)
+    rules = fold.Rules(settings.allowed_lateness_us, settings.series_cap)
+    readable = [(offset, message) for offset, message in enumerate(messages) if message is not JUNK]
+    expected = [record for _, records in replay(readable, PARTITION, rules) for record in records]
+    commands = [record for record in expected if isinstance(record, DeploymentCommand)]
+    assert [command.action for command in commands] == ["start", "rollback"]
+
+    produce(settings, messages[:8])
+    first = start_process("stream")
+    first.wait_until_ready()
+    first.kill()
+    # Killed again, now between two sends of the rest.
+    produce(settings, messages[8:])
+    with monkeypatch.context() as environment:
+        environment.setenv("TIDEGATE_CRASH_AT", "stream.mid_send")
+        environment.setenv("TIDEGATE_CRASH_ONCE", str(tmp_path / "crashed"))
+        assert ended(start_process("stream")) == -9
+    assert len(published(settings, topics.METRICS)) < len(
+        [record for record in expected if isinstance(record, WindowMetricsBatch)]
+    )
+    start_process("stream").wait_until_ready()
+
+    assert published(settings, topics.DEPLOYMENTS) == commands
+    rows = newest(windows(published(settings, topics.METRICS)))
+    assert rows.equals(newest(windows(expected)))
+    for topic in (topics.ALERTS, topics.PROGRESS):
+        kind = topics.TOPICS[topic].records
+        assert published(settings, topic) == [record for record in expected if isinstance(record, kind)]
+    letters = {dead_letters.read(message.headers()).offset for message in scan.messages(settings, topics.DLQ)}
+    assert letters == {6}
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_the_highest_revision_is_published_again_when_a_lower_one_stands_last(
+    settings, start_process, journal
+):
+    messages = canary(journal(), panes=6)
+    expected = [record for _, records in replay(enumerate(messages), PARTITION) for record in records]
+    commands = [record for record in expected if isinstance(record, DeploymentCommand)]
+    key = deployment_key("acme", "prod", "chat")
+    values = [encode(command) for command in (*commands, commands[0])]
+    send(settings, [Outgoing(topic=topics.DEPLOYMENTS, key=key, value=value) for value in values])
+    produce(settings, messages)
+    start_process("stream").wait_until_ready()
+    assert [command.revision for command in published(settings, topics.DEPLOYMENTS)] == [1, 2, 1, 2]
+    assert published(settings, topics.DEPLOYMENTS)[-1] == commands[-1]
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_a_command_that_differs_from_the_published_one_is_not_sent_and_stops_the_process(
+    settings, start_process, journal
+):
+    messages = canary(journal(), panes=6)
+    expected = [record for _, records in replay(enumerate(messages), PARTITION) for record in records]
+    start = next(record for record in expected if isinstance(record, DeploymentCommand))
+    other = replace(start, revision=1, action="abort", state="aborted", reason="by another journal")
+    send(
+        settings,
+        [Outgoing(topic=topics.DEPLOYMENTS, key=deployment_key("acme", "prod", "chat"), value=encode(other))],
+    )
+    produce(settings, messages)
+    program = start_process("stream")
+    assert ended(program) == 70
+    assert "revision 1 of acme/prod/chat was published as abort" in program.last_words()
+    assert published(settings, topics.DEPLOYMENTS) == [other]
+    assert [alert.rule for alert in published(settings, topics.ALERTS)] == ["command_conflict"]
+
+
+@pytest.mark.usefixtures("kafka")
+def test_without_its_topics_it_says_how_to_make_them(settings, start_process):
+    program = start_process("stream")
+    assert ended(program) == 3
+    assert "tidegate topic apply" in program.last_words()
