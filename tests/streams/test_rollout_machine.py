@@ -103,7 +103,7 @@ class Drive:
         return self._keep(machine.on_spec(self.state, spec, self.at))
 
     def delete(self):
-        return self.act(machine.DELETED, generation=0)
+        return self._keep(machine.on_deleted(self.state, self.at))
 
     def act(self, kind, **changes):
         changes.setdefault("action_id", f"{kind}-{self.offset}")
@@ -595,6 +595,15 @@ def test_a_level_with_too_little_history_does_not_stand_for_the_metric():
     assert row.verdict == "inconclusive"
     assert row.n_candidate == 80
     assert "above the usual p50 of march" in row.sentence
+
+
+def test_without_any_bad_event_odds_stay_open_and_the_reason_says_what_to_do():
+    drive = Drive(rollout(steps=[Step(weight_bp=5_000)])).serve(40, bad=0.0)
+    assert drive.state.state == "progressing"
+    assert drive.progress.evidence[0].verdict == "inconclusive"
+    hint = "no bad event in either, which odds cannot compare: margins in points can pass"
+    assert drive.progress.evidence[0].sentence.endswith(f"{hint}.")
+    assert hint in drive.progress.reason
 
 
 def test_ties_go_back_to_the_baseline():

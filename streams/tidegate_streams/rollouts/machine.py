@@ -22,9 +22,6 @@ from tidegate_streams.rollouts.verdicts import MetricEvidence
 
 __all__ = ["STATES", "TRANSITIONS", "Position", "on_action", "on_deleted", "on_look", "on_spec"]
 
-DELETED = "delete"
-"""What the journal carries for a specification's tombstone; people cannot ask for it."""
-
 
 def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Outputs]:
     """Take in a specification.
@@ -113,8 +110,7 @@ def on_action(state: State | None, action: RolloutAction, at: Position) -> tuple
     state
         Of the deployment; None when nothing is known of it.
     action
-        Carried out once. One for a generation that has not arrived waits for it. `DELETED` stands for the
-        withdrawal of the specification.
+        Carried out once. One for a generation that has not arrived waits for it.
     at
         Position in the journal.
 
@@ -126,8 +122,6 @@ def on_action(state: State | None, action: RolloutAction, at: Position) -> tuple
     state = state or State(action.key)
     if action.action_id in state.acted or any(action.action_id == one.action_id for one in state.waiting):
         return state, []
-    if action.action == DELETED:
-        return on_deleted(replace(state, acted=state.acted | {action.action_id}), at)
     if state.spec is None or action.generation > state.spec.generation:
         return replace(state, waiting=(*state.waiting, action)), []
     following, published = act(state, action, at)

@@ -295,6 +295,8 @@ def _sentence(
             f" ({at}: {words.quantity(metric.name, value_c)} against {words.quantity(metric.name, value_b)})"
         )
     muted = " (muted: no effect)" if metric.muted else ""
+    if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
+        return f"{text}; {words.NO_EVENT}{muted}."
     return f"{text}; {words.conclusion(metric, verdict, found.log_e_rollback)}{muted}."
 
 

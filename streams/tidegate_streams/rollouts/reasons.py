@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tidegate.records import Rollout, RolloutAction
+from tidegate.records import DecisionMetric, Rollout, RolloutAction
 from tidegate_streams import users
 from tidegate_streams.rollouts import outputs, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
@@ -108,8 +108,14 @@ def waiting(state: State, judgement: Judgement) -> str:
 
 
 def _open(state: State, judgement: Judgement) -> str:
+    def status(metric: DecisionMetric) -> str:
+        verdict = judgement.verdicts[metric.name]
+        eventless = verdict == "inconclusive" and state.evidence[metric.name].is_eventless
+        hint = f" ({words.NO_EVENT})" if eventless and metric.margin_kind != "absolute" else ""
+        return f"{metric.name} is {verdict}{hint}"
+
     pending = [
-        f"{metric.name} is {judgement.verdicts[metric.name]}"
+        status(metric)
         for metric in state.plan.metrics
         if not metric.muted and judgement.verdicts[metric.name] != "pass"
     ]

@@ -91,6 +91,11 @@ class MetricEvidence:
         return min(map(_log_e_promotion, self.curves, self.alone))
 
     @property
+    def is_eventless(self) -> bool:
+        """Whether neither variant has had a bad event: nothing to compare."""
+        return not any(counts.k_baseline or counts.k_candidate for counts in self.counts)
+
+    @property
     def strongest(self) -> int:
         """Position of the comparison with the most evidence of harm, of those that have any evidence."""
         return max(

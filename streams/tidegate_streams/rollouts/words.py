@@ -115,6 +115,9 @@ def conclusion(metric: DecisionMetric, verdict: str, log_e_rollback: float) -> s
     return f"neither harm beyond {tolerated} nor the absence of harm beyond {excluded} is certain yet"
 
 
+NO_EVENT = "no bad event in either, which odds cannot compare: margins in points can pass"
+
+
 def joined(parts: list[str]) -> str:
     """Join parts as in speech: a, b and c."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
