@@ -21,7 +21,7 @@ COMMANDS = {
     "status": ("stack", "Show the processes of the local stack."),
     "logs": ("stack", "Print what the processes of the local stack logged."),
     "run": ("run", "Run one process in the foreground, as containers do."),
-    "emit": ("emit", "Send JSON lines to Kafka: calls, feedback and evaluations."),
+    "emit": ("emit", "Send JSON lines to Kafka: calls, feedback, evaluations."),
     "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
     "deployment": ("deployment", "Present weights, and the commands that led to them."),
     "sql": ("sql", "Query the store."),
@@ -55,6 +55,17 @@ class Root(TyperGroup):
         group = typer.main.get_group(module.app)
         return group.commands.get(cmd_name, group)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads us has seen enough. The interpreter must not fail again on its own last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        return result
+
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """Write the table of commands without importing them."""
         with formatter.section("Commands"):
@@ -74,16 +85,11 @@ class Root(TyperGroup):
             code = super().main(
                 args, prog_name or "tidegate", complete_var, False, windows_expand_args, **extra
             )
-            sys.stdout.flush()
         except TyperException as error:
             error.show()  # type: ignore[attr-defined]  # every one that gets here has it
             code = error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             code = 130
-        except BrokenPipeError:
-            # Who reads us has seen enough. The interpreter must not fail again on its own last flush.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
         except TidegateError as error:
             say(f"tidegate: {error}")
             code = error.exit_code

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = noun("Send JSON lines to Kafka.")
 
-# Panes are ten seconds: the last one with an event is complete when the watermark has passed its end.
-_PANE_US = 10_000_000
+# The longest of the windows that a short replay fills on its own.
+_MINUTE_US = 60_000_000
 _MOST_PROBLEMS_SAID = 1_000
 _PROGRESS_EVERY = 100_000
 
@@ -39,7 +39,9 @@ def emit(
     ] = False,
     until: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Where the stream ends; the last event's pane unless given."),
+        typer.Option(
+            metavar="TIME", help="Where the stream ends; unless given, when nothing late is taken any more."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long Kafka may take to confirm the rest.")
@@ -47,15 +49,17 @@ def emit(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Send JSON lines to Kafka: calls, or with "type" feedback and evaluations.
+    """Send JSON lines to Kafka: calls, feedback, evaluations.
 
-    Field names are the contract's: `tidegate schema explain LLMCall`. A line without event_id gets one that
+    A line is a call unless its "type" is feedback or evaluation. Field names are the contract's:
+    `tidegate schema explain LLMCall`. A line without event_id gets one that
     follows from the file and the line's number, so that emitting a file twice counts once. A bad line is
     named and does not stop the rest; exit 1 when there was any, 4 when Kafka did not confirm all.
     """
     from tidegate import topics
     from tidegate.client.client import Client
     from tidegate_infra.kafka import scan
+    from tidegate_infra.kafka.end_of_stream import end_stream
 
     if until is not None and not end_of_stream:
         raise typer.BadParameter("goes with --end-of-stream", param_hint="--until")
@@ -81,12 +85,12 @@ def emit(
             "file again, what was delivered counts once"
         )
     if end_of_stream:
-        ts_us = until_us or _pane_end(latest_us)
-        if ts_us is None:
+        if until_us is None and latest_us is None:
             raise typer.BadParameter(
                 "no event says where the stream ends: add --until", param_hint="--end-of-stream"
             )
-        _end_stream(settings, ts_us)
+        final_us = (latest_us or 0) + _MINUTE_US + settings.allowed_lateness_us
+        end_stream(settings, final_us if until_us is None else until_us)
     if as_json:
         write(to_json(result))
     else:
@@ -168,23 +172,3 @@ def _send(client: "Client", lines: IO[bytes], name: str) -> int | None:
     if said > _MOST_PROBLEMS_SAID:
         say(f"{name}: {said - _MOST_PROBLEMS_SAID} more problems are not shown")
     return latest_us
-
-
-def _pane_end(latest_us: int | None) -> int | None:
-    return None if latest_us is None else (latest_us // _PANE_US + 1) * _PANE_US
-
-
-def _end_stream(settings: "Settings", ts_us: int) -> None:
-    import uuid
-
-    from tidegate import codec
-    from tidegate.records import EndOfStream
-    from tidegate.topics import CALLS
-    from tidegate_infra.kafka import scan
-    from tidegate_infra.kafka.outgoing import Outgoing, send
-
-    value = codec.encode(EndOfStream(run_id=str(uuid.uuid4()), ts=ts_us))
-    send(
-        settings,
-        [Outgoing(topic=CALLS, value=value, partition=n) for n in scan.partitions(settings, CALLS)],
-    )

@@ -12,7 +12,8 @@ from tidegate_infra.cli.output import cell, table, time_text
 PENDING = "pending"
 """State of a specification that the stream has not looked at yet."""
 
-PROMOTED = frozenset({"succeeded"})
+# A command that promotes or rolls back is final; what comes after it only waits until the change has settled.
+PROMOTED = frozenset({"promoting", "succeeded"})
 ROLLED_BACK = frozenset({"rolling_back", "rolled_back"})
 ENDED = PROMOTED | ROLLED_BACK | {"aborted", "superseded"}
 

@@ -113,11 +113,7 @@ def _avsc(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{file}: is no JSON: {error}") from None
-    if (
-        not isinstance(schema, dict)
-        or schema.get("type") != "record"
-        or not isinstance(schema.get("name"), str)
-    ):
+    if not isinstance(schema, dict) or schema.get("type") != "record" or "fields" not in schema:
         raise ConfigError(f"{file}: is no Avro record: it should be an object with type, name and fields")
     from fastavro.schema import SchemaParseException, UnknownType, parse_schema
 

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections import deque
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -16,6 +17,7 @@ from tidegate_infra.cli.options import Json, Output, Watch, chosen, noun
 from tidegate_infra.cli.output import Format, say, table, watched, write, write_one
 
 if TYPE_CHECKING:
+    from tidegate_infra.demos import Stage
     from tidegate_infra.stack.member import Status
 
 app = noun("The local stack.")
@@ -38,7 +40,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the demo's random choices.")] = 1,
     speed: Annotated[
-        float, typer.Option(min=0, metavar="X", help="Times faster than life; 0 is as fast as it goes.")
+        float, typer.Option(min=0, metavar="X", help="Times faster than life; 0 is the demo's own.")
     ] = 0,
     kafka_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
     store_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
@@ -64,27 +66,24 @@ def up(
         return
     from tidegate_infra.stack.supervisor import Stack
 
-    play = None
-    overrides: dict[str, object] = {}
-    if demo is not None:
-        from tidegate_infra import demos
-
-        if demo not in demos.DEMOS:
-            raise typer.BadParameter(
-                f"no demo is called {demo!r}: there is {', '.join(demos.DEMOS)}", param_hint="--demo"
-            )
-        overrides = dict(demos.DEMOS[demo].settings)
-        play = demos.DEMOS[demo]
     say(f"starting the stack in {data_dir}")
-    with Stack(
-        data_dir, kafka_port=kafka_port, store_port=store_port, settings=overrides, on_status=_Teller()
-    ) as stack:
+    with ExitStack() as resources:
+        stage = None if demo is None else resources.enter_context(_staged(demo))
+        stack = resources.enter_context(
+            Stack(
+                data_dir,
+                kafka_port=kafka_port,
+                store_port=store_port,
+                settings=None if stage is None else stage.settings,
+                on_status=_Teller(),
+            )
+        )
         signal.signal(signal.SIGTERM, _asked_to_stop)
         say(
             f"ready: Kafka {stack.settings.kafka}, store {stack.settings.clickhouse}, logs in {data_dir}/logs"
         )
-        if play is not None:
-            summary = demos.play(play, stack.settings, seed=seed, speed=speed, say=say)
+        if stage is not None:
+            summary = stage.play(stack.settings, seed=seed, speed=speed, say=say)
             for line in summary.lines:
                 write(line)
             sys.stdout.flush()
@@ -93,6 +92,15 @@ def up(
         say(f"Ctrl-C stops it; from another terminal: tidegate status --data-dir {data_dir}")
         stack.run_until_stopped()
     raise typer.Exit(130)
+
+
+def _staged(demo: str) -> "AbstractContextManager[Stage]":
+    from tidegate_infra import demos
+
+    if demo not in demos.DEMOS:
+        known = ", ".join(demos.DEMOS)
+        raise typer.BadParameter(f"no demo is called {demo!r}: there is {known}", param_hint="--demo")
+    return demos.staged(demos.DEMOS[demo])
 
 
 def _asked_to_stop(_number: int, _frame: FrameType | None) -> NoReturn:

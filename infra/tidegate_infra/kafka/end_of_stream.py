@@ -6,7 +6,7 @@ from tidegate import codec
 from tidegate.records import EndOfStream
 from tidegate.topics import CALLS
 from tidegate_infra.kafka import scan
-from tidegate_infra.kafka.write import Outgoing, write
+from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.settings import Settings
 
 
@@ -21,6 +21,6 @@ def end_stream(settings: Settings, ts_us: int) -> None:
         Event time up to which nothing more will come, in microseconds since the epoch.
     """
     value = codec.encode(EndOfStream(run_id=str(uuid.uuid4()), ts=ts_us))
-    write(
+    send(
         settings, [Outgoing(topic=CALLS, value=value, partition=n) for n in scan.partitions(settings, CALLS)]
     )

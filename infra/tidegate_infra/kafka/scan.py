@@ -20,6 +20,7 @@ from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_FETCH_WAIT_MS = 20
 
 RANKS: dict[str, Callable[[Any], Any]] = {
     ROLLOUTS: lambda spec: spec.generation,
@@ -111,7 +112,8 @@ def messages(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -
 def _polled(settings: Settings, topic: str, *, forever: bool) -> Iterator[Message | None]:
     """Yield messages, and None whenever none came for a moment."""
     name = settings.topic_prefix + topic
-    reader = consumer(settings, "scan", enable_partition_eof=True)
+    # The end of a partition is reported when a fetch returns, which by default takes half a second.
+    reader = consumer(settings, "scan", enable_partition_eof=True, fetch_wait_max_ms=_FETCH_WAIT_MS)
     try:
         unfinished = _partitions(reader, name)
         reader.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in unfinished])

@@ -1,0 +1,660 @@
+"""Commands that read and write topics, on a real broker."""
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidegate import codec
+from tidegate.records import (
+    DeploymentCommand,
+    DeploymentStatus,
+    EndOfStream,
+    Evidence,
+    Exposure,
+    LLMCall,
+    Rollout,
+    RolloutAction,
+    RolloutProgress,
+    Weight,
+)
+from tidegate.topics import (
+    ACTIONS,
+    CALLS,
+    DEPLOYMENTS,
+    DLQ,
+    EVALUATIONS,
+    FEEDBACK,
+    PRODUCERS,
+    PROGRESS,
+    ROLLOUTS,
+    STATUS,
+)
+from tidegate_infra import rollout_log
+from tidegate_infra.kafka import dead_letters, scan, topics
+from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.duplicates import REQUEUED_HEADER
+from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("kafka")
+
+KEY = "acme/prod/answers"
+SPEC = """
+apiVersion: tidegate/v1
+kind: Rollout
+metadata: {name: june, tenant: acme, environment: prod, deployment: answers}
+assignBy: session
+variants:
+  march: {role: baseline, provider: openai, model: gpt-4-0314}
+  june: {role: candidate, provider: openai, model: gpt-4-0613}
+steps:
+  - {weight: 10%}
+  - {weight: 50%}
+metrics: [error_rate, latency_us]
+maxDuration: 2h
+"""
+CALL = {
+    "ts_start": "2026-03-01T12:00:00Z",
+    "ts_end": "2026-03-01T12:00:01.5Z",
+    "tenant": "acme",
+    "app": "chat",
+    "environment": "prod",
+    "operation": "chat",
+    "provider": "openai",
+    "request_model": "gpt-4o",
+    "status": "ok",
+}
+
+
+def lines(*values: Any) -> bytes:
+    return b"".join((v if isinstance(v, bytes) else json.dumps(v).encode()) + b"\n" for v in values)
+
+
+def stored(settings: Settings, topic: str, kind: type) -> list[Any]:
+    return [record for _, record in scan.records(settings, topic) if isinstance(record, kind)]
+
+
+@pytest.fixture
+def events(kafka: str, settings: Settings) -> None:
+    """Only what emitting needs: a broker slows down with every topic of every test."""
+    topics.apply(settings, [CALLS, FEEDBACK, EVALUATIONS, PRODUCERS, DLQ])
+
+
+@pytest.fixture
+def control(kafka: str, settings: Settings) -> None:
+    """Only what rollouts need."""
+    topics.apply(settings, [ROLLOUTS, ACTIONS, DEPLOYMENTS, STATUS, PROGRESS])
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    file = tmp_path / "june.yaml"
+    file.write_text(SPEC)
+    return file
+
+
+@pytest.fixture
+def applied(control: None, cli: Any, spec_file: Path) -> Path:
+    assert cli("rollout", "apply", "-f", spec_file, "--yes").code == 0
+    return spec_file
+
+
+def progress(**changes: Any) -> RolloutProgress:
+    present = RolloutProgress(
+        tenant="acme",
+        environment="prod",
+        deployment="answers",
+        rollout="june",
+        generation=1,
+        revision=3,
+        state="progressing",
+        step=1,
+        steps=2,
+        reason="Waiting for 50 more calls.",
+        weights=[
+            Weight(variant="march", role="baseline", weight_bp=5_000),
+            Weight(variant="june", role="candidate", weight_bp=5_000),
+        ],
+        exposure=[Exposure(variant="june", calls=120, calls_step=20, units=7)],
+        evidence=[
+            Evidence(
+                metric="error_rate",
+                candidate="june",
+                verdict="inconclusive",
+                n_baseline=1_000,
+                n_candidate=120,
+                events_baseline=10,
+                events_candidate=3,
+                estimate=2.5,
+                ci_low=0.5,
+                ci_high=6.0,
+                unit="1",
+                log_e_rollback=2.0,
+                log_e_promotion=800.0,
+                margin_kind="odds",
+                rollback_margin=1.1,
+                promotion_margin=1.5,
+                alpha_rollback=0.01,
+                alpha_promotion=0.05,
+                alpha_spent=0.002,
+                sentence="Three of 120 failed.",
+            )
+        ],
+        looks=12,
+        version=40,
+        partition=0,
+    )
+    return dataclasses.replace(present, **changes)
+
+
+def publish(settings: Settings, topic: str, *records: Any, key: str = KEY) -> None:
+    send(settings, [Outgoing(topic=topic, key=key, value=codec.encode(record)) for record in records])
+
+
+def command(revision: int, **changes: Any) -> DeploymentCommand:
+    made = DeploymentCommand(
+        command_id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(revision))),
+        tenant="acme",
+        environment="prod",
+        deployment="answers",
+        rollout="june",
+        generation=1,
+        revision=revision,
+        action="advance",
+        state="progressing",
+        step=revision,
+        assignment_unit="session",
+        salt="s",
+        weights=progress().weights,
+        reason="Nothing is worse.",
+        actor="controller",
+        actor_kind="controller",
+        ts=1_000_000 * revision,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+# Topics
+
+
+def test_topics_are_planned_made_and_then_as_they_should_be(cli: Any) -> None:
+    planned = cli("topic", "plan", "--json").rows
+    assert {row["kind"] for row in planned} == {"create"}
+    assert cli("topic", "apply", "--dry-run", "--json").rows == planned
+    assert cli("topic", "apply", "--yes", "--json").rows == planned
+    again = cli("topic", "apply", "--yes")
+    assert (again.code, again.out) == (0, "")
+
+
+# Emitting
+
+
+def test_a_file_is_emitted_and_bad_lines_are_named(
+    cli: Any, events: None, settings: Settings, tmp_path: Path
+) -> None:
+    rating = {"type": "feedback", "ts": 1, "tenant": "acme", "name": "thumbs", "kind": "thumbs"}
+    file = tmp_path / "calls.jsonl"
+    file.write_bytes(
+        lines(
+            CALL,
+            CALL | {"ttft_us": -5},
+            b"\xff\xfe\x00binary",
+            CALL | {"latencies": 3},
+            rating | {"target_session_id": "s", "value": 1.0, "given_by": "user"},
+            b"",
+            CALL | {"type": "trace"},
+            b'{"a": "' + b"x" * 11_000_000 + b'"}',
+            {name: value for name, value in CALL.items() if name != "app"},
+            CALL,
+        )
+    )
+    outcome = cli("emit", file, "--json")
+    assert outcome.code == 1
+    assert outcome.rows == [{"accepted": 3, "rejected": 6}]
+    named = {
+        line.split(":")[1]: line.split(": ", 1)[0].removeprefix(f"{file}:")
+        for line in outcome.err.splitlines()
+    }
+    assert sorted(map(int, named)) == [2, 3, 4, 7, 8, 9]
+    assert f"{file}:2: ttft_us: -5 is negative" in outcome.err
+    calls = stored(settings, CALLS, LLMCall)
+    assert [call.source for call in calls] == ["cli", "cli"]
+    assert calls[0].event_id != calls[1].event_id
+    assert len(stored(settings, FEEDBACK, object)) == 1
+    (report,) = stored(settings, PRODUCERS, object)[-1:]
+    assert (report.accepted, report.delivered, report.final) == (3, 3, True)
+    assert sum(dropped.count for dropped in report.dropped) == 6
+
+
+def test_the_same_file_has_the_same_ids_also_through_a_pipe(
+    cli: Any, events: None, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "calls.jsonl"
+    file.write_bytes(lines(CALL, CALL))
+    assert cli("emit", file).code == 0
+    assert cli("emit", "-", stdin=file.read_bytes()).err == "2 accepted, 0 rejected\n"
+    ids = [call.event_id for call in stored(settings, CALLS, LLMCall)]
+    assert len(ids) == 4
+    assert len(set(ids)) == 2
+
+
+def test_what_a_line_leaves_out_can_be_said_once(cli: Any, events: None, settings: Settings) -> None:
+    bare = {name: CALL[name] for name in CALL if name not in ("app", "environment", "tenant")}
+    assert cli("emit", "-", stdin=lines(bare)).code == 1
+    flags = ("--app", "chat", "--environment", "prod", "--tenant", "acme")
+    assert cli("emit", "-", *flags, stdin=lines(bare)).code == 0
+    (call,) = stored(settings, CALLS, LLMCall)
+    assert (call.tenant, call.environment, call.app) == ("acme", "prod", "chat")
+
+
+def test_bodies_leave_the_machine_only_when_asked_for(cli: Any, events: None, settings: Settings) -> None:
+    talkative = CALL | {"content": {"input": "secret", "bytes": 6}}
+    cli("emit", "-", stdin=lines(talkative))
+    cli("emit", "-", "--content", stdin=lines(talkative))
+    first, second = sorted(stored(settings, CALLS, LLMCall), key=lambda call: call.content is not None)
+    assert first.content is None
+    assert second.content.input == "secret"
+
+
+def test_the_end_of_a_stream_stands_in_every_partition(cli: Any, events: None, settings: Settings) -> None:
+    assert cli("emit", "-", "--end-of-stream", stdin=lines(CALL)).code == 0
+    ends = stored(settings, CALLS, EndOfStream)
+    assert len(ends) == len(scan.partitions(settings, CALLS))
+    (call,) = stored(settings, CALLS, LLMCall)
+    assert {end.ts for end in ends} == {call.ts_end + 60_000_000 + settings.allowed_lateness_us}
+    assert cli("emit", "-", "--end-of-stream", "--until", "2026-03-02T00:00:00Z", stdin=b"").code == 0
+    assert stored(settings, CALLS, EndOfStream)[-1].ts == 1_772_409_600_000_000
+
+
+def test_an_empty_stream_needs_a_time_for_its_end(cli: Any, events: None) -> None:
+    assert cli("emit", "-", "--end-of-stream", stdin=b"").code == 2
+    assert cli("emit", "-", "--until", "2026-03-02T00:00:00Z", stdin=b"").code == 2
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "."])
+def test_a_file_that_cannot_be_read_ends_with_3(cli: Any, tmp_path: Path, name: str) -> None:
+    outcome = cli("emit", tmp_path / name)
+    assert outcome.code == 3
+    assert "cannot be read" in outcome.err
+
+
+def test_emitting_to_missing_topics_ends_with_3_and_the_command_that_makes_them(cli: Any) -> None:
+    outcome = cli("emit", "-", stdin=lines(CALL))
+    assert outcome.code == 3
+    assert "tidegate topic apply" in outcome.err
+
+
+def test_what_kafka_does_not_confirm_in_time_ends_with_4_and_its_number(
+    cli: Any, events: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tidegate.client.transport import KafkaTransport
+
+    monkeypatch.setattr(KafkaTransport, "send", lambda *_: True)  # taken, and never answered
+    outcome = cli("emit", "-", "--json", "--timeout", "0.5", stdin=lines(CALL, CALL))
+    assert outcome.code == 4
+    assert outcome.rows == [{"accepted": 2, "rejected": 0, "undelivered": 2}]
+    assert "did not confirm 2 events within 0.5 s" in outcome.err
+
+
+# Rollouts
+
+
+def test_a_specification_is_written_once_and_replaced_by_the_next_generation(
+    cli: Any, control: None, settings: Settings, spec_file: Path
+) -> None:
+    first = cli("rollout", "apply", "-f", spec_file, "--yes", "--reason", "why not", "--json")
+    assert first.code == 0
+    assert (first.rows[0]["result"], first.rows[0]["generation"]) == ("applied", 1)
+    again = cli("rollout", "apply", "-f", spec_file, "--yes", "--json")
+    assert (again.code, again.rows[0]["result"]) == (0, "unchanged")
+    assert "unchanged" in again.err
+    assert cli("rollout", "diff", "-f", spec_file).code == 0
+    spec_file.write_text(SPEC.replace("10%", "20%"))
+    changed = cli("rollout", "diff", "-f", spec_file)
+    assert changed.code == 1
+    assert "-  - {weight: 10%}\n+  - {weight: 20%}" in changed.out
+    tried = cli("rollout", "apply", "-f", spec_file, "--dry-run", "--json")
+    assert (tried.code, tried.rows[0]["generation"]) == (0, 2)
+    assert cli("rollout", "apply", "-f", spec_file).code == 0
+    assert cli("rollout", "apply", "-f", spec_file, "--again").code == 0
+    specs = stored(settings, ROLLOUTS, Rollout)
+    assert [spec.generation for spec in specs] == [1, 2, 3]
+    assert specs[0].reason == "why not"
+    assert "@" in specs[0].actor
+    assert specs[0].ts > 1.7e15
+
+
+def test_of_two_who_apply_at_the_same_time_one_is_refused(
+    cli: Any, applied: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rollout_log.present(settings, KEY)
+    assert before.spec is not None
+    theirs = dataclasses.replace(before.spec, generation=2, actor="somebody else", spec_hash="theirs")
+    monkeypatch.setattr(rollout_log, "present", lambda *_: before)  # what was read just before they wrote
+    publish(settings, ROLLOUTS, theirs)
+    applied.write_text(SPEC.replace("10%", "20%"))
+    outcome = cli("rollout", "apply", "-f", applied, "--yes")
+    assert outcome.code == 5
+    assert "somebody else applied generation 2" in outcome.err
+    # First in the log, and last too: compaction must not bring back the one that lost.
+    assert rollout_log.specs(settings)[KEY] == theirs
+    assert stored(settings, ROLLOUTS, Rollout)[-1] == theirs
+
+
+def test_many_who_apply_at_once_give_one_generation_each_or_are_refused(
+    start_cli: Callable[..., Any], control: None, settings: Settings, tmp_path: Path
+) -> None:
+    children = []
+    for percent in (10, 20, 30):
+        file = tmp_path / f"{percent}.yaml"
+        file.write_text(SPEC.replace("10%", f"{percent}%"))
+        children.append(start_cli("rollout", "apply", "-f", file, "--yes"))
+    codes = [child.wait(60) for child in children]
+    for child in children:
+        child.communicate()
+    assert set(codes) <= {0, 5}
+    assert 0 in codes
+    winners = {spec.generation: spec.spec_hash for spec in reversed(stored(settings, ROLLOUTS, Rollout))}
+    assert len(winners) == codes.count(0)
+
+
+def test_a_broken_file_ends_with_3_and_every_error(
+    cli: Any, control: None, settings: Settings, spec_file: Path
+) -> None:
+    spec_file.write_text(SPEC.replace("10%", "110%").replace("assignBy: session", "assignBy: moon"))
+    for verb in ("apply", "lint", "diff"):
+        outcome = cli("rollout", verb, "-f", spec_file)
+        assert (outcome.code, outcome.out) == (3, "")
+        assert f"{spec_file}:5:" in outcome.err
+        assert f"{spec_file}:10:" in outcome.err
+    assert stored(settings, ROLLOUTS, Rollout) == []
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff\xfe", b"", b"{" * 5_000, b"a: [1", None])
+def test_what_is_no_rollout_ends_with_3_and_its_name(cli: Any, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "hostile.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    outcome = cli("rollout", "lint", "-f", file)
+    assert outcome.code == 3
+    assert f"{file}:1" in outcome.err
+
+
+def test_lint_checks_several_files_and_names_the_errors_of_all(
+    cli: Any, spec_file: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("kind: Rollout\n")
+    outcome = cli("rollout", "lint", "-f", spec_file, "-f", broken, "-f", tmp_path / "gone.yaml")
+    assert outcome.code == 3
+    assert f"{spec_file}: fine: june, 2 steps, 2 metrics" in outcome.err
+    assert f"{broken}:1:" in outcome.err
+    assert "gone.yaml" in outcome.err
+
+
+def test_a_rollout_that_the_stream_has_not_seen_is_pending(cli: Any, applied: Path) -> None:
+    (view,) = cli("rollout", "show", "june", "--json").rows
+    assert (view["state"], view["revision"], view["weights"], view["metrics"]) == ("pending", None, {}, [])
+    assert cli("rollout", "status", "june", "--wait", "--timeout", "0.2").code == 6
+
+
+def test_show_has_the_fields_that_scripts_depend_on(cli: Any, applied: Path, settings: Settings) -> None:
+    publish(settings, PROGRESS, progress(), progress(version=39, state="holding"))
+    (view,) = cli("rollout", "show", "june", "--json").rows
+    assert (view["state"], view["revision"], view["step"]) == ("progressing", 3, 1)
+    assert view["weights"] == {"march": 5_000, "june": 5_000}
+    assert view["exposure"] == [{"variant": "june", "calls": 120, "calls_step": 20, "units": 7}]
+    (metric,) = view["metrics"]
+    assert metric["name"] == "error_rate"
+    assert metric["verdict"] == "inconclusive"
+    assert metric["n"] == {"march": 1_000, "june": 120}
+    assert metric["events"] == {"march": 10, "june": 3}
+    assert metric["estimate"] == 2.5
+    assert metric["interval"] == [0.5, 6.0]
+    assert metric["e_values"] == {
+        "rollback": pytest.approx(7.389, abs=1e-3),
+        "promotion": 1.7976931348623157e308,
+    }
+    assert metric["log_e_values"] == {"rollback": 2.0, "promotion": 800.0}
+    assert metric["margins"] == {"kind": "odds", "rollback": 1.1, "promotion": 1.5}
+    assert metric["alpha"] == {"rollback": 0.01, "promotion": 0.05, "spent": 0.002}
+    said = cli("rollout", "show", "june").out
+    assert "error_rate  inconclusive  1000 / 120  10 / 3" in said
+    assert "Three of 120 failed." in said
+
+
+def test_list_shows_where_each_stands_and_filters(cli: Any, applied: Path, settings: Settings) -> None:
+    publish(settings, PROGRESS, progress())
+    (row,) = cli("rollout", "list", "--json", "--tenant", "acme", "--environment", "prod").rows
+    assert (row["name"], row["state"]) == ("june", "progressing")
+    assert cli("rollout", "list", "--json", "--environment", "staging").rows == []
+    assert "march 50 %, june 50 %" in cli("rollout", "list").out
+
+
+def test_names_that_no_rollout_or_several_have_end_with_3(
+    cli: Any, applied: Path, settings: Settings, tmp_path: Path
+) -> None:
+    assert "there is june" in cli("rollout", "show", "july").err
+    other = tmp_path / "other.yaml"
+    other.write_text(SPEC.replace("environment: prod", "environment: staging"))
+    assert cli("rollout", "apply", "-f", other).code == 0
+    twice = cli("rollout", "show", "june")
+    assert twice.code == 3
+    assert "acme/prod/answers, acme/staging/answers" in twice.err
+    assert cli("rollout", "show", "june", "--environment", "staging").code == 0
+    assert cli("rollout", "show", "acme/staging/answers").code == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ("succeeded", 0),
+        ("promoting", 0),
+        ("rolled_back", 1),
+        ("rolling_back", 1),
+        ("aborted", 6),
+        ("holding", 6),
+    ],
+)
+def test_waiting_ends_with_the_outcome(
+    cli: Any, applied: Path, settings: Settings, state: str, code: int
+) -> None:
+    publish(settings, PROGRESS, progress(state=state))
+    assert cli("rollout", "status", "june", "--wait", "--timeout", "0.3").code == code
+    assert cli("rollout", "status", "june").code == 0
+
+
+def test_waiting_sees_what_comes_later_and_ignores_the_generation_before(
+    cli: Any, applied: Path, settings: Settings
+) -> None:
+    publish(settings, PROGRESS, progress(generation=0, state="rolled_back"))
+    later = threading.Timer(1.0, publish, (settings, PROGRESS, progress(state="succeeded", version=41)))
+    later.start()
+    outcome = cli("rollout", "status", "june", "--wait", "--timeout", "20", "--json")
+    later.join()
+    assert (outcome.code, outcome.rows[0]["state"]) == (0, "succeeded")
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "approve", "promote", "advance", "rollback", "abort"])
+def test_an_action_is_recorded_with_who_why_and_on_top_of_what(
+    cli: Any, applied: Path, settings: Settings, action: str
+) -> None:
+    publish(settings, PROGRESS, progress())
+    outcome = cli("rollout", action, "june", "--reason", "it is late", "--yes", "--wait", "0")
+    assert outcome.code == 0
+    (made,) = stored(settings, ACTIONS, RolloutAction)
+    assert (made.key, made.action, made.generation, made.expected_revision) == (KEY, action, 1, 3)
+    assert made.reason == "it is late"
+    assert "@" in made.actor
+
+
+def test_an_action_can_be_tried_and_is_not_taken_without_a_yes(
+    cli: Any, applied: Path, settings: Settings
+) -> None:
+    tried = cli("rollout", "rollback", "june", "--dry-run")
+    assert tried.code == 0
+    assert tried.rows[0]["action"] == "rollback"
+    refused = cli("rollout", "rollback", "june")
+    assert refused.code == 5
+    assert "say --yes" in refused.err
+    assert stored(settings, ACTIONS, RolloutAction) == []
+
+
+def test_an_action_that_the_stream_refuses_ends_with_5_and_why(
+    cli: Any, applied: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = rollout_log.act
+
+    def refuse(where: Settings, action: RolloutAction) -> None:
+        act(where, action)
+        answer = DeploymentStatus(
+            command_id=action.action_id,
+            tenant="acme",
+            environment="prod",
+            deployment="answers",
+            revision=3,
+            applier="stream",
+            status="rejected",
+            detail="It is paused already.",
+            ts=1,
+        )
+        publish(where, STATUS, answer)
+
+    monkeypatch.setattr(rollout_log, "act", refuse)
+    outcome = cli("rollout", "pause", "june", "--yes", "--wait", "20")
+    assert outcome.code == 5
+    assert "rejected: It is paused already." in outcome.err
+
+
+def test_a_deleted_rollout_is_gone_and_the_next_one_counts_on(
+    cli: Any, applied: Path, settings: Settings
+) -> None:
+    publish(settings, DEPLOYMENTS, command(7, generation=4))
+    assert cli("rollout", "delete", "june").code == 5
+    assert cli("rollout", "delete", "june", "--dry-run").code == 0
+    assert cli("rollout", "delete", "june", "--yes").code == 0
+    assert cli("rollout", "list", "--json").rows == []
+    assert cli("rollout", "show", "june").code == 3
+    assert cli("rollout", "apply", "-f", applied, "--json").rows[0]["generation"] == 5
+
+
+def test_history_tells_who_did_what_in_order(cli: Any, applied: Path, settings: Settings) -> None:
+    cli("rollout", "pause", "june", "--yes", "--wait", "0", "--reason", "lunch")
+    now_us = time.time_ns() // 1_000
+    publish(
+        settings, DEPLOYMENTS, command(1, ts=now_us, action="pause"), command(1, ts=now_us, action="pause")
+    )
+    rows = cli("rollout", "history", "june", "--json").rows
+    assert [(row["kind"], row["what"]) for row in rows] == [
+        ("specification", "june"),
+        ("action", "pause"),
+        ("command", "pause"),
+    ]
+    assert rows[1]["reason"] == "lunch"
+
+
+# Deployments
+
+
+def test_the_highest_revision_is_shown_not_the_last_record(
+    cli: Any, control: None, settings: Settings
+) -> None:
+    publish(settings, DEPLOYMENTS, command(1), command(3), command(2))
+    (row,) = cli("deployment", "show", "--json").rows
+    assert row["revision"] == 3
+    assert row["weights"][0]["weight_bp"] == 5_000
+    assert "march 50 %, june 50 %" in cli("deployment", "show", "answers").out
+    assert cli("deployment", "show", "others", "--json").rows == []
+
+
+def test_the_log_has_commands_once_and_what_appliers_answered(
+    cli: Any, control: None, settings: Settings
+) -> None:
+    publish(settings, DEPLOYMENTS, command(1), command(2), command(1))
+    answer = DeploymentStatus(
+        command_id=command(2).command_id,
+        tenant="acme",
+        environment="prod",
+        deployment="answers",
+        revision=2,
+        applier="gateway",
+        status="applied",
+        ts=2_500_000,
+    )
+    publish(settings, STATUS, answer)
+    rows = cli("deployment", "log", "--json").rows
+    assert [(row["kind"], row["revision"], row["by"]) for row in rows] == [
+        ("command", 1, "controller"),
+        ("command", 2, "controller"),
+        ("answer", 2, "gateway"),
+    ]
+
+
+# Dead letters
+
+
+def dead(settings: Settings, offset: int, value: bytes, reason: str = "undecodable") -> None:
+    letter = DeadLetter(
+        topic=CALLS,
+        topic_id="tid",
+        partition=2,
+        offset=offset,
+        stage="aggregate",
+        reason=reason,
+        error="broken",
+    )
+    headers = tuple(letter.headers())
+    send(settings, [Outgoing(topic=DLQ, key=b"k", value=value, headers=headers)])
+
+
+def test_dead_letters_are_listed_once_shown_and_put_back(cli: Any, events: None, settings: Settings) -> None:
+    dead(settings, 5, b"\xc3\x01broken")
+    dead(settings, 5, b"\xc3\x01broken")  # the same one again, from a redo
+    dead(settings, 6, b"{not json", reason="bad_json")
+    rows = cli("dlq", "list", "--json").rows
+    assert [(row["offset"], row["reason"], row["bytes"]) for row in rows] == [
+        (5, "undecodable", 8),
+        (6, "bad_json", 9),
+    ]
+    assert cli("dlq", "list", "--json", "--reason", "bad_json").rows == rows[1:]
+    assert cli("dlq", "list", "--json", "-n", "1").rows == rows[1:]
+    (shown,) = cli("dlq", "show", rows[0]["id"], "--json").rows
+    assert (shown["hex"], shown["text"]) == (b"\xc3\x01broken".hex(), None)
+    assert cli("dlq", "show", rows[1]["id"], "--raw").out == "{not json"
+    assert cli("dlq", "requeue", rows[1]["id"]).code == 5
+    assert cli("dlq", "requeue", rows[1]["id"], "--dry-run", "--json").rows == rows[1:]
+    assert cli("dlq", "requeue", rows[1]["id"], "--yes").code == 0
+    (back,) = scan.messages(settings, CALLS)
+    assert (back.key(), back.value()) == (b"k", b"{not json")
+    assert back.headers() == [(REQUEUED_HEADER, b"tid:2:6")]
+
+
+def test_dead_letters_that_are_not_there_and_choices_not_made(
+    cli: Any, events: None, settings: Settings
+) -> None:
+    assert cli("dlq", "list").out == ""
+    assert cli("dlq", "show", "0:99").code == 3
+    assert cli("dlq", "requeue", "0:99", "--yes").code == 3
+    assert cli("dlq", "requeue", "--yes").code == 2
+    assert dead_letters.read(
+        DeadLetter(topic="t", topic_id="i", partition=0, offset=0, stage="s", reason="r", error="e").headers()
+    )
+
+
+# Stopping
+
+
+def test_ctrl_c_ends_a_watch_with_130(start_cli: Callable[..., Any], applied: Path) -> None:
+    watch = start_cli("rollout", "list", "--watch", "--json")
+    assert json.loads(watch.stdout.readline())["name"] == "june"
+    watch.send_signal(signal.SIGINT)
+    out, err = watch.communicate(timeout=20)
+    assert (watch.returncode, out, err) == (130, "", "")
