@@ -51,6 +51,11 @@ def _rate(name: str, rollback: float, promotion: float, meaning: str) -> Metric:
     return Metric(name, "rate", "1", "bad", "odds", rollback, promotion, meaning)
 
 
+def _rare(name: str, meaning: str) -> Metric:
+    # In points: where hardly anything fails, odds have nothing to compare, and would never let it pass.
+    return Metric(name, "rate", "1", "bad", "absolute", 0.005, 0.02, meaning)
+
+
 def _quantile(name: str, unit: str, promotion: float, meaning: str) -> Metric:
     return Metric(name, "quantile", unit, "bad", "relative", 0.05, promotion, meaning)
 
@@ -58,11 +63,11 @@ def _quantile(name: str, unit: str, promotion: float, meaning: str) -> Metric:
 CATALOGUE: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        _rate("error_rate", 1.10, 1.5, "Calls that ended in error, timeout or rate limit, among all calls."),
-        _rate("timeout_rate", 1.10, 2.0, "Calls that timed out, among all calls."),
+        _rare("error_rate", "Calls that ended in error, timeout or rate limit, among all calls."),
+        _rare("timeout_rate", "Calls that timed out, among all calls."),
         _rate("abstain_rate", 1.10, 1.5, "Calls that said they do not know, among classified calls."),
         _rate("refusal_rate", 1.10, 1.5, "Calls that refused, among classified calls."),
-        _rate("empty_rate", 1.10, 1.5, "Calls with an empty answer, among classified calls."),
+        _rare("empty_rate", "Calls with an empty answer, among classified calls."),
         _quantile("latency_us", "us", 0.20, "From the request to the last byte."),
         _quantile("ttft_us", "us", 0.20, "From the request to the first chunk of content."),
         _quantile("tpot_us", "us", 0.20, "Time per output token after the first."),
@@ -71,7 +76,7 @@ CATALOGUE: dict[str, Metric] = {
         _quantile("output_tokens", "1", 0.20, "Tokens out."),
         _rate("feedback.", 1.10, 1.5, "Ratings that were not satisfied, among ratings of that name."),
         _rate("evaluation.", 1.10, 1.5, "Answers that failed, among evaluations of that name."),
-        _rate("guardrail.", 1.10, 1.5, "Calls that triggered it, among calls that it checked."),
+        _rare("guardrail.", "Calls that triggered it, among calls that it checked."),
     )
 }
 """Name, or family, -> metric."""

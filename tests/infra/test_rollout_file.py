@@ -128,7 +128,7 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("+20%", "+2%", 23, 22, "metrics[1].promotionMargin", "tighter than the rollback margin"),
         ("- error_rate", "- {name: error_rate, rollbackMargin: 0.9 odds}", 20, 40,
          "metrics[0].rollbackMargin", "odds margins are at least 1"),
-        ("- error_rate", "- {name: error_rate, rollbackMargin: 2 points}", 20, 5, "metrics[0]",
+        ("- error_rate", "- {name: error_rate, rollbackMargin: 1.5 odds}", 20, 5, "metrics[0]",
          "promotionMargin is missing"),
         ("- error_rate", "- {name: error_rate, quantiles: [p50]}", 20, 24, "metrics[0].quantiles",
          "unknown key 'quantiles'"),
