@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         ``http://host:port/database``, without user or password.
     clickhouse_user, clickhouse_password
         Who writes to ClickHouse.
+    clickhouse_reader_password
+        Of the embedded store's user ``reader``, who only asks. While the writer needs no password, nor does
+        the reader; when the writer has one, there is no reader without one.
     topic_prefix
         Put before the name of every topic and consumer group.
     data_dir
@@ -96,6 +99,7 @@ class Settings(BaseSettings):
     clickhouse: str = "http://127.0.0.1:8123/tidegate"
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_reader_password: SecretStr = SecretStr("")
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     data_dir: Path = Path(".tidegate")
     watermark: Literal["clock", "data"] = "clock"

@@ -230,3 +230,26 @@ def test_with_a_password_only_who_knows_it_is_served_and_it_stands_nowhere(
             assert http.post("/", content="SELECT 1", auth=auth).status_code in {401, 403}
     written = [path for path in own.data_dir.rglob("*") if path.is_file() and b"op3n" in path.read_bytes()]
     assert written == []
+
+
+def test_with_a_password_of_its_own_the_reader_is_served_beside_the_writer(
+    start: Start, own: Settings
+) -> None:
+    passwords = {"clickhouse_password": SecretStr("one"), "clickhouse_reader_password": SecretStr("other")}
+    start(own.model_copy(update=passwords)).wait_until_ready()
+
+    with httpx.Client(base_url=own.clickhouse.removesuffix("own")) as http:
+        sql = "CREATE TABLE t (a Int8) ENGINE = Memory"
+        assert http.post("/", content="SELECT 1", auth=("reader", "other")).text == "1\n"
+        assert (
+            http.post("/", content=sql, auth=("reader", "other")).headers["X-ClickHouse-Exception-Code"]
+            == "164"
+        )
+        assert http.post("/", content="SELECT 1", auth=("reader", "one")).status_code == 403
+        assert http.post("/", content=sql, auth=("default", "one")).status_code == 200
+
+
+def test_a_store_does_not_pretend_to_speak_tls(start: Start, own: Settings) -> None:
+    words = refusal(start(own.model_copy(update={"clickhouse": own.clickhouse.replace("http:", "https:")})))
+
+    assert "speaks plain HTTP only" in words

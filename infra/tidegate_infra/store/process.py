@@ -56,8 +56,20 @@ def main(process: Process) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Bind the address that clients are told."""
+    """Bind the address that clients are told.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be bound.
+    Refused
+        It can be reached from other machines, and no password is set.
+    """
     url = urlsplit(settings.clickhouse)
+    if url.scheme != "http":
+        raise ConfigError(
+            f"the store speaks plain HTTP only, not {url.scheme}: let TIDEGATE_CLICKHOUSE begin with http://"
+        )
     host = url.hostname or "127.0.0.1"
     port = _DEFAULT_PORT if url.port is None else url.port
     if not is_loopback(host) and not settings.clickhouse_password.get_secret_value():
@@ -79,10 +91,11 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def accounts(settings: Settings) -> tuple[Account, ...]:
-    """Who may use the store: the user of the settings, and while that needs no password, a reader too."""
+    """Who may use the store: the user of the settings, and unless only a password is missing, a reader."""
     password = settings.clickhouse_password.get_secret_value()
+    readers = settings.clickhouse_reader_password.get_secret_value()
     writer = Account(settings.clickhouse_user, password, writes=True)
-    return (writer,) if password else (writer, Account(READER, "", writes=False))
+    return (writer,) if password and not readers else (writer, Account(READER, readers, writes=False))
 
 
 def _serve(process: Process, server: Server, listener: socket.socket) -> None:
