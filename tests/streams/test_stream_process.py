@@ -7,7 +7,14 @@ import pytest
 
 from tidegate import topics
 from tidegate.codec import encode
-from tidegate.records import DecisionMetric, DeploymentCommand, Rollout, Step, Variant, WindowMetricsBatch
+from tidegate.records import (
+    DecisionMetric,
+    DeploymentCommand,
+    Rollout,
+    Step,
+    Variant,
+    WindowMetricsBatch,
+)
 from tidegate.series import deployment_key
 from tidegate_infra.kafka import dead_letters, scan
 from tidegate_infra.kafka.outgoing import Outgoing, send
@@ -20,7 +27,7 @@ PARTITION = 2
 JUNK = b"\xc3\x01 no record of ours"
 
 
-def spec():
+def spec(deployment):
     metric = DecisionMetric(
         name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=2.0
     )
@@ -28,7 +35,7 @@ def spec():
         name="new-model",
         tenant="acme",
         environment="prod",
-        deployment="chat",
+        deployment=deployment,
         generation=1,
         spec_hash="hash",
         source_yaml="",
@@ -44,9 +51,9 @@ def spec():
     )
 
 
-def canary(made, panes):
+def canary(made, panes, deployment="chat"):
     """The beginning of a rollout, and panes in which the candidate always fails."""
-    messages = [made.beat(START), made.rollout(encode(spec()))]
+    messages = [made.beat(START), made.rollout(encode(spec(deployment)))]
     for pane in range(panes):
         pane_us = START + pane * 10 * SECOND
         calls = [
@@ -54,7 +61,7 @@ def canary(made, panes):
                 ts_us=pane_us + SECOND,
                 revision=1,
                 status="error" if i % 2 else "ok",
-                dimensions={"variant": "v2" if i % 2 else "v1"},
+                dimensions={"deployment": deployment, "variant": "v2" if i % 2 else "v1"},
             )
             for i in range(40)
         ]
@@ -62,9 +69,9 @@ def canary(made, panes):
     return messages
 
 
-def produce(settings, messages):
+def produce(settings, messages, partition=PARTITION):
     values = [message if isinstance(message, bytes) else encode(message) for message in messages]
-    send(settings, [Outgoing(topic=topics.PARTIALS, partition=PARTITION, value=value) for value in values])
+    send(settings, [Outgoing(topic=topics.PARTIALS, partition=partition, value=value) for value in values])
 
 
 def published(settings, topic):
@@ -157,3 +164,33 @@ def test_without_its_topics_it_says_how_to_make_them(settings, start_process):
     program = start_process("stream")
     assert ended(program) == 3
     assert "tidegate topic apply" in program.last_words()
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_a_second_process_takes_its_share_and_nothing_is_lost_or_sent_twice(settings, start_process, journal):
+    made = {partition: canary(journal(), panes=8, deployment=f"chat-{partition}") for partition in range(4)}
+    expected = [
+        record
+        for partition, messages in made.items()
+        for _, records in replay(enumerate(messages), partition)
+        for record in records
+    ]
+    for partition, messages in made.items():
+        produce(settings, messages[:8], partition)
+    first = start_process("stream")
+    first.wait_until_ready()
+    second = start_process("stream")
+    for partition, messages in made.items():
+        produce(settings, messages[8:], partition)
+    second.wait_until_ready()
+    first.wait_until_ready()
+    deadline = time.monotonic() + 30
+    while not (rows := newest(windows(published(settings, topics.METRICS)))).equals(
+        newest(windows(expected))
+    ):
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.2)
+    wanted = [record for record in expected if isinstance(record, DeploymentCommand)]
+    assert len(wanted) == 8
+    sent = sorted(published(settings, topics.DEPLOYMENTS), key=lambda one: (one.deployment, one.revision))
+    assert sent == wanted
