@@ -129,7 +129,8 @@ class RangeConsumer:
     start
         Next offset of a partition for which the group has none committed.
     max_held_bytes
-        Most bytes of values held over all partitions; four ranges unless given.
+        About the most bytes of values held over all partitions, ranges that are out included; four ranges
+        unless given.
 
     Notes
     -----
@@ -195,7 +196,7 @@ class RangeConsumer:
         if self._unread and not self._read_positions():
             self._fetch(1, timeout)
             return []
-        held = sum(track.bytes for track in self._tracks.values()) >= self._held_limit
+        held = self.held_bytes() >= self._held_limit
         self._steer(
             paused={
                 key
@@ -273,6 +274,10 @@ class RangeConsumer:
             _log.warning("log_end_unknown", error=str(error))
             return frozenset()
         return frozenset(key for key, offset in positions.items() if ends[key] == offset)
+
+    def held_bytes(self) -> int:
+        """Bytes of values that were read and are not settled."""
+        return sum(track.bytes + track.bytes_out for track in self._tracks.values())
 
     def partition_count(self, topic: str) -> int:
         """Partitions that the topic has, assigned or not."""
@@ -432,8 +437,7 @@ class RangeConsumer:
     def _due(self) -> list[Range]:
         now_s = time.monotonic()
         tracks = self._tracks
-        held = sum(track.bytes for track in tracks.values())
-        flush = held >= self._held_limit or any(
+        flush = self.held_bytes() >= self._held_limit or any(
             track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
         )
         return [

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from tidegate import codec
 from tidegate.errors import ContractError, DependencyUnavailable
+from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK, TOPICS
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.ranges import Message, Range
@@ -29,7 +30,7 @@ _STALLED_S = 30.0
 Identity = Hashable | None
 
 
-def key_identity(message: Message) -> Identity:
+def key_identity(message: Message, _registry: codec.Registry | None = None) -> Identity:
     """Identity of a call: its Kafka key, whether or not the value can be read; none without a key."""
     key = message.key()
     if key is None:
@@ -38,7 +39,7 @@ def key_identity(message: Message) -> Identity:
     return key if source is None else (key, source)
 
 
-def value_identity(message: Message) -> Identity:
+def value_identity(message: Message, registry: codec.Registry | None = None) -> Identity:
     """Identity of feedback and evaluations: the record's id, and whether its series is there.
 
     Such a record may come a second time with the series that it lacked; both are taken. What cannot be read
@@ -48,7 +49,7 @@ def value_identity(message: Message) -> Identity:
     if value is None:
         return None
     try:
-        record = codec.decode(value, expect=(*TOPICS[FEEDBACK].records, *TOPICS[EVALUATIONS].records))
+        record = codec.decode(value, registry, (*TOPICS[FEEDBACK].records, *TOPICS[EVALUATIONS].records))
     except ContractError:
         return None
     return (record.event_id, record.series is not None, _requeued(message))
@@ -59,7 +60,7 @@ def _requeued(message: Message) -> bytes | None:
     return dict(headers).get(REQUEUED_HEADER) if headers else None
 
 
-IDENTITIES: dict[str, Callable[[Message], Identity]] = {
+IDENTITIES: dict[str, Callable[[Message, codec.Registry | None], Identity]] = {
     CALLS: key_identity,
     FEEDBACK: value_identity,
     EVALUATIONS: value_identity,
@@ -123,7 +124,9 @@ class Duplicates:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._settings = settings
         self._topic = topic
+        url = settings.schema_registry_url
         self._identity = IDENTITIES[topic]
+        self._registry = SchemaRegistry(url) if url else None
         self._epoch = -1
         self._partitions: dict[int, tuple[int, Seen]] = {}
 
@@ -139,7 +142,7 @@ class Duplicates:
         seen = Seen(block)
         first = max(0, (before_offset // block - 1) * block)
         for messages in _read(self._settings, self._topic, partition, first, before_offset):
-            seen.mark([message.offset() or 0 for message in messages], map(self._identity, messages))
+            self._mark(seen, messages)
         self._partitions[partition] = before_offset, seen
 
     def mark(self, range_: Range) -> list[bool]:
@@ -155,10 +158,13 @@ class Duplicates:
         if partition not in self._partitions or self._partitions[partition][0] != range_.lo:
             self.load(partition, range_.lo)
         seen = self._partitions[partition][1]
-        messages = range_.messages
-        marks = seen.mark([message.offset() or 0 for message in messages], map(self._identity, messages))
+        marks = self._mark(seen, range_.messages)
         self._partitions[partition] = range_.hi + 1, seen
         return marks
+
+    def _mark(self, seen: Seen, messages: Sequence[Message]) -> list[bool]:
+        identities = [self._identity(message, self._registry) for message in messages]
+        return seen.mark([message.offset() or 0 for message in messages], identities)
 
 
 def _read(

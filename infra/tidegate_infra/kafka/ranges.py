@@ -186,6 +186,7 @@ class Track:
     settled: int = field(init=False)
     messages: list[Message] = field(default_factory=list)
     bytes: int = 0
+    bytes_out: int = 0
     since_s: float = 0.0
     out: Range | None = None
     claimed: bool = False
@@ -249,6 +250,7 @@ class Track:
         InvariantBroken
             The log does not give back what a claim counted.
         """
+        held = self.bytes
         if self.pending is not None:
             made = self._redo(self.pending, topic, topic_id, partition, epoch)
         else:
@@ -266,6 +268,7 @@ class Track:
                 epoch=epoch,
             )
         self.out, self.claimed = made, made.redo
+        self.bytes_out = held - self.bytes
         self.lo = made.hi + 1
         self.since_s = now_s
         return made
@@ -274,7 +277,7 @@ class Track:
         """Forget the range that is out: its effects stand."""
         assert self.out is not None
         self.settled = self.out.hi + 1
-        self.out, self.claimed = None, False
+        self.out, self.claimed, self.bytes_out = None, False, 0
 
     def _redo(self, claim: Claim, topic: str, topic_id: str, partition: int, epoch: int) -> Range:
         messages = self._cut(bisect_right(self.messages, claim.hi, key=lambda message: message.offset() or 0))

@@ -1,0 +1,217 @@
+"""The sink at work: claim what was read, store it beside reading on, settle what stands."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from tidegate.errors import DependencyUnavailable
+from tidegate.registry import SchemaRegistry
+from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK, PRICES
+from tidegate_consumers.sink.facts import FACTS, Reading, facts
+from tidegate_consumers.sink.figures import Figures
+from tidegate_consumers.sink.store import Store, Stored
+from tidegate_infra.crashpoint import crashpoint
+from tidegate_infra.kafka import scan
+from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer, RetentionLoss
+from tidegate_infra.kafka.duplicates import Duplicates
+from tidegate_infra.kafka.ranges import Range
+from tidegate_infra.price_log import PriceLog
+from tidegate_infra.process import Process
+
+GROUP = "sink"
+RANGE_BYTES = 64 << 20
+HELD_BYTES = 2 * RANGE_BYTES
+
+WRITERS = 2
+"""Ranges stored at a time: while the store works on one, the next is decoded."""
+
+_POLL_S = 0.05
+_FINISH_S = 20.0
+_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+def main(process: Process) -> None:
+    """Store facts until stopped.
+
+    Raises
+    ------
+    RetentionLoss
+        Kafka dropped events before they were stored; the loss is noted in the store.
+    """
+    scan.check_topics(process.settings, [*FACTS, PRICES])
+    with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
+        try:
+            while not process.stopping.is_set():
+                sink.turn()
+            sink.finish()
+        except RetentionLoss as loss:
+            store.note_loss(loss.log, loss.lo)
+            raise
+
+
+@dataclass(slots=True)
+class Effect:
+    """A range on its way into the store.
+
+    Parameters
+    ----------
+    range_
+        Claimed.
+    copies
+        For each message whether it is a duplicate, where its topic knows such.
+    dropped
+        Set when the range is no longer ours: it is not tried again.
+    """
+
+    range_: Range
+    copies: Sequence[bool] | None
+    dropped: threading.Event = field(default_factory=threading.Event)
+    future: "Future[Stored | None] | None" = None
+
+
+class Sink:
+    """One worker of the sink.
+
+    Parameters
+    ----------
+    process
+        Settings, health, log and metrics.
+    store
+        Where facts go.
+    """
+
+    def __init__(self, process: Process, store: Store) -> None:
+        settings = process.settings
+        self._process = process
+        self._store = store
+        self._figures = Figures(process.metrics)
+        self._prices = PriceLog(settings)
+        self._book = self._prices.present()
+        self._registry = (
+            SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+        )
+        self._duplicates = {topic: Duplicates(settings, topic) for topic in (CALLS, FEEDBACK, EVALUATIONS)}
+        self._effects: dict[tuple[str, int], Effect] = {}
+        self._trouble: dict[tuple[str, int], str] = {}
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
+        self._consumer = RangeConsumer(
+            settings,
+            GROUP,
+            list(FACTS),
+            max_rows=settings.sink_range_rows,
+            max_bytes=RANGE_BYTES,
+            max_ms=settings.sink_range_ms,
+            max_held_bytes=HELD_BYTES,
+            start=store.next_offset,
+        )
+
+    def turn(self) -> None:
+        """Poll once, hand what is due to the writers, settle what they have stored."""
+        self._process.beat()
+        try:
+            ranges = self._consumer.poll(_POLL_S)
+            self._drop_strangers()
+            if ranges:
+                self._begin(ranges)
+            self._settle()
+        except ClaimLost as lost:
+            self._figures.lost.inc()
+            self._process.log.info("claim_lost", reason=str(lost))
+            self._drop_strangers()
+        self._say_how_it_goes()
+
+    def finish(self) -> None:
+        """Settle what the writers still bring to an end; what stays claimed is redone by the next owner."""
+        until_s = time.monotonic() + _FINISH_S
+        while self._effects and not self._trouble and time.monotonic() < until_s:
+            self._process.beat()
+            self._consumer.idle(_POLL_S)
+            self._drop_strangers()
+            try:
+                self._settle()
+            except ClaimLost:
+                return
+
+    def close(self) -> None:
+        """Leave the group, and wait for the writers."""
+        for effect in self._effects.values():
+            effect.dropped.set()
+        self._writers.shutdown()
+        self._consumer.close()
+
+    def _begin(self, ranges: Sequence[Range]) -> None:
+        self._consumer.claim(ranges, prices=self._book.hash)
+        crashpoint("sink.after_claim")
+        for range_ in ranges:
+            known = self._duplicates.get(range_.topic)
+            effect = Effect(range_, known.mark(range_) if known else None)
+            before = self._effects.get((range_.topic, range_.partition))
+            self._effects[range_.topic, range_.partition] = effect
+            effect.future = self._writers.submit(self._write, effect, before)
+
+    def _write(self, effect: Effect, before: Effect | None) -> Stored | None:
+        """Store a range, however long it takes; None when it is no longer ours."""
+        if before is not None and before.future is not None:
+            # The same rows, tried in an assignment that is over: never two writers of one partition.
+            wait([before.future])
+        range_ = effect.range_
+        book = self._prices.find(range_.prices) if range_.topic == CALLS else None
+        frames = facts(range_, Reading(effect.copies, book, self._registry))
+        doubtful = range_.redo
+        for pause_s in _pauses():
+            if effect.dropped.is_set():
+                return None
+            try:
+                with self._figures.seconds.time():
+                    return self._store.put(range_, frames, doubtful=doubtful)
+            except DependencyUnavailable as error:
+                doubtful = True
+                self._figures.refused.inc()
+                self._trouble[range_.topic, range_.partition] = str(error)
+                self._process.log.warning("store_trouble", reason=str(error), again_in_seconds=pause_s)
+            effect.dropped.wait(pause_s)
+        return None
+
+    def _settle(self) -> None:
+        done = [
+            (effect, effect.future)
+            for effect in self._effects.values()
+            if effect.future is not None and effect.future.done() and not effect.dropped.is_set()
+        ]
+        if not done:
+            return
+        # A writer that failed for good ends the process here: what it claimed is redone.
+        stored = [(effect.range_, future.result()) for effect, future in done]
+        crashpoint("sink.after_insert")
+        self._consumer.settle([range_ for range_, _ in stored])
+        crashpoint("sink.after_settle")
+        for range_, result in stored:
+            del self._effects[range_.topic, range_.partition]
+            self._trouble.pop((range_.topic, range_.partition), None)
+            if result is not None:
+                self._figures.stored(range_, result)
+
+    def _drop_strangers(self) -> None:
+        """Give up what another assignment, or another process, now has to store."""
+        for key, effect in list(self._effects.items()):
+            if effect.range_.epoch != self._consumer.epoch:
+                effect.dropped.set()
+                self._trouble.pop(key, None)
+                if effect.future is not None and effect.future.done():
+                    del self._effects[key]
+
+    def _say_how_it_goes(self) -> None:
+        self._figures.held.set(self._consumer.held_bytes())
+        if trouble := list(self._trouble.values()):
+            self._process.not_ready(trouble[0])
+        elif self._consumer.positions() or self._process.health.is_ready:
+            self._process.ready()
+
+
+def _pauses() -> Iterator[float]:
+    yield from _PAUSES_S
+    while True:
+        yield _PAUSES_S[-1]

@@ -1,0 +1,204 @@
+"""Rows into ClickHouse, once: the token helps, the audit decides.
+
+The engine writes its deduplication log before it makes a part visible, so that a kill in between leaves
+"already inserted" for rows that are not there; and its token counts blocks. So a range is one block, and
+whenever an insert may have been tried before, the rows that stand are counted, and exactly the missing ones
+are inserted again.
+"""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from tidegate.errors import ConfigError, DependencyUnavailable, InvariantBroken
+from tidegate.topics import TOPICS
+from tidegate_consumers.sink import arrow
+from tidegate_consumers.sink.facts import TABLES, UPSERTED, Frames
+from tidegate_infra.clickhouse import client as clickhouse
+from tidegate_infra.kafka.claims import Log
+from tidegate_infra.kafka.ranges import Range
+from tidegate_infra.settings import Settings
+
+_ROUNDS = 5
+"""Repairs of one range before the store is taken for broken."""
+
+_COLUMNS = """SELECT table, name, type FROM system.columns WHERE database = currentDatabase() AND
+default_kind NOT IN ('ALIAS', 'MATERIALIZED') ORDER BY table, position"""
+
+_LAST = """SELECT max(_offset), count() FROM {table:Identifier}
+WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}"""
+
+_OF_RANGE = """FROM {table:Identifier} WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}
+AND _offset BETWEEN {lo:UInt64} AND {hi:UInt64}"""
+_COUNTED = "SELECT count(), uniqExact(_offset) " + _OF_RANGE
+_STANDING = "SELECT _offset " + _OF_RANGE
+
+# One range is one block, and it stands when the answer comes.
+_ONE_BLOCK = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "distributed_foreground_insert": 1,
+    "wait_end_of_query": 1,
+    "max_insert_block_size": 10_000_000,
+    "min_insert_block_size_rows": 0,
+    "min_insert_block_size_bytes": 0,
+    # A replay of the past may touch more days than the default allows.
+    "max_partitions_per_insert_block": 0,
+    # What is unknown must not become zero.
+    "input_format_null_as_default": 0,
+}
+
+
+@dataclass(slots=True)
+class Stored:
+    """What an effect did.
+
+    Parameters
+    ----------
+    rows
+        Rows of the range by table.
+    audited
+        Whether the rows that stand were counted.
+    repaired
+        Rows that were missing after the token was taken for known.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    audited: bool = False
+    repaired: int = 0
+
+
+class Store:
+    """The fact tables of the store.
+
+    Parameters
+    ----------
+    settings
+        Where ClickHouse is.
+
+    Raises
+    ------
+    DependencyUnavailable
+        ClickHouse does not answer.
+    ConfigError
+        A table is missing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._client: Client = clickhouse.connect(settings)
+        self._types: dict[str, dict[str, str]] = {}
+        for table, column, type_ in self._client.query(_COLUMNS).result_rows:
+            self._types.setdefault(table, {})[column] = type_
+        missing = sorted({table for tables in TABLES.values() for table in tables} - set(self._types))
+        if missing:
+            raise ConfigError(
+                f"{settings.clickhouse} has no table {', '.join(missing)}: make them with `tidegate "
+                "migration up`"
+            )
+
+    def put(self, range_: Range, frames: Frames, *, doubtful: bool) -> Stored:
+        """Write a range's rows; when it returns, exactly they stand.
+
+        Parameters
+        ----------
+        range_
+            The range that the rows came from.
+        frames
+            Its rows by table.
+        doubtful
+            They may have been written before, wholly or in part: a redo, or a try without a clean answer.
+
+        Raises
+        ------
+        InvariantBroken
+            More rows stand than the range has.
+        DependencyUnavailable
+            The store did not answer, or refused; whether rows stand is not known.
+        """
+        stored = Stored(audited=doubtful)
+        try:
+            for table, frame in frames.items():
+                stored.rows[table] = frame.height
+                if doubtful and table not in UPSERTED:
+                    stored.repaired += self._make_whole(table, range_, frame)
+                else:
+                    self._insert(table, frame, range_.name)
+        except (ClickHouseError, OSError) as error:
+            raise DependencyUnavailable(f"range {range_.name} is not stored yet: {error}") from error
+        return stored
+
+    def next_offset(self, log: Log) -> int:
+        """Offset behind the last one of a partition that has a row, else the log's first."""
+        parameters = {"topic_id": log.topic_id, "partition": log.partition}
+        following = log.low
+        for table in TABLES[log.topic]:
+            [(last, rows)] = self._client.query(_LAST, {"table": table, **parameters}).result_rows
+            following = max(following, last + 1 if rows else 0)
+        return following
+
+    def note_loss(self, log: Log, lo: int) -> None:
+        """Record that the log's retention took offsets before they were read."""
+        self._client.command(
+            "INSERT INTO log_losses SELECT {topic:String}, {topic_id:String}, {partition:UInt16}, "
+            "{lo:UInt64}, {last:UInt64}, now64(3)",
+            {
+                "topic": log.topic,
+                "topic_id": log.topic_id,
+                "partition": log.partition,
+                "lo": lo,
+                "last": log.low - 1,
+            },
+            settings={"insert_deduplication_token": f"{log.topic_id}:{log.partition}:{lo}-{log.low - 1}"},
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _insert(self, table: str, frame: pl.DataFrame, token: str) -> None:
+        self._client.insert_arrow(
+            table,
+            arrow.table(frame, self._types[table]),
+            settings=_ONE_BLOCK | {"insert_deduplication_token": token},
+        )
+
+    def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> int:
+        """Insert what is missing until nothing is; return how many rows the token alone would have lost."""
+        missing = self._missing(table, range_, frame)
+        if missing.height:
+            self._insert(table, frame, range_.name)
+            missing = self._missing(table, range_, frame)
+        repaired = missing.height
+        for repair in range(1, _ROUNDS + 1):
+            if not missing.height:
+                return repaired
+            self._insert(table, missing, f"{range_.name}:r{repair}")
+            missing = self._missing(table, range_, frame)
+        raise DependencyUnavailable(
+            f"{table}: {missing.height} rows of range {range_.name} are still missing after {_ROUNDS} repairs"
+        )
+
+    def _missing(self, table: str, range_: Range, frame: pl.DataFrame) -> pl.DataFrame:
+        where = {
+            "table": table,
+            "topic_id": range_.topic_id,
+            "partition": range_.partition,
+            "lo": range_.lo,
+            "hi": range_.hi,
+        }
+        # Compaction may have taken messages since their rows were written, so that more may stand.
+        compacted = "compact" in TOPICS[range_.topic].config.get("cleanup.policy", "")
+        [(standing, distinct)] = self._client.query(_COUNTED, where).result_rows
+        if standing == distinct == frame.height and not compacted:
+            return frame.clear()
+        found = self._client.query(_STANDING, where).result_columns
+        offsets = pl.Series(found[0] if found else [], dtype=pl.Int64)
+        strange = offsets.filter(~offsets.is_in(frame.get_column("_offset").implode()))
+        if standing != distinct or (len(strange) and not compacted):
+            raise InvariantBroken(
+                f"{table}: {standing} rows stand for range {range_.name}, which has {frame.height}: find out "
+                "who else writes there. Nothing was changed"
+            )
+        return frame.filter(~pl.col("_offset").is_in(offsets.implode()))
