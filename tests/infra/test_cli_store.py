@@ -1,0 +1,83 @@
+"""Commands that ask the store, on the real engine."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tidegate_infra.clickhouse import migrations
+from tidegate_infra.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("store")
+
+COUNT = len(migrations.read())
+
+
+@pytest.fixture
+def database(cli: Any) -> None:
+    assert cli("sql", "--write", "SELECT 1").code == 0
+
+
+def test_a_query_is_printed_as_a_table_json_yaml_or_down_the_page(cli: Any, database: None) -> None:
+    query = "SELECT number AS n, toDecimal64(1.5, 9) AS usd FROM numbers(2)"
+    assert cli("sql", query, "--json").out == '{"n":0,"usd":1.5}\n{"n":1,"usd":1.5}\n'
+    assert cli("sql", query, "-o", "yaml").out == "- n: 0\n  usd: 1.5\n- n: 1\n  usd: 1.5\n"
+    assert "┃" in cli("sql", query).out or "│" in cli("sql", query).out
+    assert "Row 2:" in cli("sql", query, "-o", "wide").out
+    assert cli("sql", query + " FORMAT CSV").out == "0,1.5\n1,1.5\n"
+    assert cli("sql", "-", "--json", stdin="SELECT 7 AS seven;").out == '{"seven":7}\n'
+
+
+def test_only_reading_is_allowed_unless_writing_is_asked_for(cli: Any, database: None) -> None:
+    create = "CREATE TABLE notes (n Int64) ENGINE = Memory"
+    refused = cli("sql", create)
+    assert refused.code == 5
+    assert "--write" in refused.err
+    assert cli("sql", "--write", create).code == 0
+    assert cli("sql", "SELECT count() FROM notes FORMAT TSV").out == "0\n"
+
+
+def test_a_wrong_query_ends_with_1_and_the_engines_own_words(cli: Any, database: None) -> None:
+    outcome = cli("sql", "SELECT nothing_like_it")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "nothing_like_it" in outcome.err
+    assert outcome.err.startswith("tidegate: ")
+
+
+def test_a_database_that_is_not_there_ends_with_3_and_the_command_that_makes_it(cli: Any) -> None:
+    for arguments in (["sql", "SELECT 1"], ["migration", "status"]):
+        outcome = cli(*arguments)
+        assert outcome.code == 3
+        assert "tidegate migration up" in outcome.err
+
+
+def test_migrations_go_up_and_down_again(cli: Any) -> None:
+    planned = cli("migration", "up", "--dry-run", "--json")
+    assert (planned.code, len(planned.rows)) == (0, COUNT)
+    assert not any(row["done"] for row in planned.rows)
+    assert "CREATE TABLE" in cli("migration", "up", "--dry-run").out
+    pending = cli("migration", "status", "--json")
+    assert (pending.code, {row["state"] for row in pending.rows}) == (1, {"pending"})
+    done = cli("migration", "up", "--yes", "--json")
+    assert [row["number"] for row in done.rows] == list(range(1, COUNT + 1))
+    status = cli("migration", "status", "--json")
+    assert (status.code, {row["state"] for row in status.rows}) == (0, {"applied"})
+    again = cli("migration", "up", "--yes")
+    assert (again.code, again.out) == (0, "")
+    assert cli("migration", "down").code == 5
+    assert json.loads(cli("migration", "down", "--yes", "--json").out)["number"] == COUNT
+    assert cli("migration", "status", "--json").rows[-1]["state"] == "pending"
+
+
+def test_a_changed_migration_is_refused_with_5(
+    cli: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("migration", "up", "--yes").code == 0
+    changed = [
+        migrations.Migration(one.number, one.name, one.up + "-- edited", one.down)
+        for one in migrations.read()
+    ]
+    monkeypatch.setattr(migrations, "read", lambda: changed)
+    outcome = cli("migration", "up", "--yes")
+    assert outcome.code == 5
+    assert "Never edit an applied migration" in outcome.err
