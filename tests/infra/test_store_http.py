@@ -398,7 +398,17 @@ def test_strangers_and_wrong_passwords_are_refused(
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Host": ""}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": ""},
+        {"Host": "["},
+        {"Host": "localhost.evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+    ids=str,
 )
 def test_pages_of_other_sites_are_refused(plain: httpx.Client, headers: dict[str, str]) -> None:
     refused = plain.post("/", content="SELECT 1", headers=headers)

@@ -87,6 +87,23 @@ def test_an_orderly_end_does_not_wait_for_long_queries(start: Start, own: Settin
             assert time.monotonic() - begun < 5
 
 
+def test_an_orderly_end_does_not_wait_for_a_client_that_stopped_in_the_middle_of_its_body(
+    start: Start, own: Settings
+) -> None:
+    store = start()
+    store.wait_until_ready()
+    connect(own).command(TABLE)
+    with socket.create_connection(("127.0.0.1", httpx.URL(own.clickhouse).port)) as wire:
+        path = "/?database=own&query=INSERT%20INTO%20calls%20FORMAT%20CSV"
+        wire.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n1,a\n".encode())
+        time.sleep(0.5)
+        store.process.send_signal(signal.SIGTERM)
+        assert store.process.wait(10) == 0
+
+    start().wait_until_ready()
+    assert connect(own).command("SELECT count() FROM calls") == 0
+
+
 def test_kill_9_loses_no_answered_insert_and_no_deduplication_token(start: Start, own: Settings) -> None:
     for life in range(3):
         store = start()

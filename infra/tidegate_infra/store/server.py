@@ -114,9 +114,7 @@ class Server:
             self._running -= done is None or done.open is None
         if done.open is None:
             return _complete(done, asked.answer_coding)
-        return _Stream(
-            done, asked.answer_coding, self._threads, partial(self._engine.kill, asked.mark), self._end
-        )
+        return _Stream(done, asked, self._engine, self._threads, self._end)
 
     def _end(self) -> None:
         self._running -= 1
@@ -132,6 +130,9 @@ class Server:
                     await loop.run_in_executor(None, self._engine.kill, mark)
                 await asyncio.wait((running,), timeout=_KILL_AGAIN_SECONDS)
             return await running
+        except asyncio.CancelledError:
+            body.abandon()
+            raise
         finally:
             gone.cancel()
 
@@ -154,10 +155,18 @@ class _Body:
         self._receive = receive
         self._loop = loop
         self._ended = asyncio.Event()
+        self._awaited: Future[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         while not self._ended.is_set():
-            yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            self._awaited = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            yield self._awaited.result()
+
+    def abandon(self) -> None:
+        """Let the thread go that waits for more, with an exception."""
+        self._ended.set()
+        if self._awaited is not None:
+            self._awaited.cancel()
 
     async def whole(self) -> bytes:
         body = bytearray()
@@ -195,22 +204,22 @@ class _Stream(StreamingResponse):
     def __init__(
         self,
         done: Answer,
-        coding: str,
+        asked: asks.Ask,
+        engine: Engine,
         threads: ThreadPoolExecutor,
-        cancel: Callable[[], None],
         end: Callable[[], None],
     ) -> None:
         tag = secrets.token_hex(8)
         self._done = done
         self._threads = threads
-        self._cancel = cancel
+        self._cancel = partial(engine.kill, asked.mark)
         self._end = end
-        self._pieces = _with_exception(done.body, tag)
+        self._pieces = _with_exception(done.body, tag, engine.version)
         self._fetching: Future[bytes | None] | None = None
         headers = {**done.headers, "X-ClickHouse-Exception-Tag": tag}
-        if coding:
-            headers["Content-Encoding"] = coding
-            self._pieces = _packed(self._pieces, codings.packer(coding))
+        if asked.answer_coding:
+            headers["Content-Encoding"] = asked.answer_coding
+            self._pieces = _packed(self._pieces, codings.packer(asked.answer_coding))
         super().__init__(self._fetch(), headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -256,12 +265,12 @@ def _packed(pieces: Iterator[bytes], packer: codings.Packer) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def _with_exception(pieces: Iterator[bytes], tag: str) -> Iterator[bytes]:
+def _with_exception(pieces: Iterator[bytes], tag: str, version: str) -> Iterator[bytes]:
     try:
         yield from pieces
     except StatementError as error:
         # The status is long sent: a server then puts the error between marks that no data can contain.
-        text = error.text("").encode()
+        text = error.text(version).encode()
         length = str(len(text)).encode()
         mark = tag.encode()
         yield b"\r\n__exception__\r\n%b\r\n%b%b %b\r\n__exception__\r\n" % (mark, text, length, mark)
@@ -285,14 +294,20 @@ def _form(content_type: str, body: bytes) -> dict[str, str]:
 
 
 def _refuse_foreign_pages(headers: Mapping[str, str]) -> None:
-    host = headers.get("host", "")
     origin = headers.get("origin")
-    for name in [host] if origin is None else [host, urlsplit(origin).netloc]:
-        if not is_loopback(urlsplit(f"//{name}").hostname or ""):
-            raise StatementError(
-                Code.ACCESS_DENIED,
-                f"requests for {name!r} are refused: this store serves its own machine only",
-            )
+    hosts = [f"//{headers.get('host', '')}"] if origin is None else [f"//{headers.get('host', '')}", origin]
+    if not all(is_loopback(_host(url)) for url in hosts) or headers.get("sec-fetch-site") == "cross-site":
+        raise StatementError(
+            Code.ACCESS_DENIED,
+            "this store serves its own machine only: no other host names, no pages of other sites",
+        )
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:
