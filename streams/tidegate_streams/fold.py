@@ -43,6 +43,9 @@ JOURNAL = (PartialBatch, Heartbeat, JournalRollout, JournalAction)
 
 _NEVER = -(2**62)
 
+EARLY_SERIES = 1_000
+"""Most series shown at a tick before their windows end; with more, each is shown more seldom."""
+
 BATCH_BYTES = 900_000
 """Largest Arrow stream in one message of llm.metrics; Kafka's own limit is 1 MiB."""
 
@@ -74,6 +77,8 @@ class State:
     """Rows that are not rolled up yet."""
     unclosed: Bag = field(default_factory=lambda: Bag([rollups.EMPTY]))
     """Rolled-up rows of `panes` and `late`."""
+    changed: pl.DataFrame = field(default_factory=lambda: rollups.series(rollups.EMPTY))
+    """Series that have changed since they were last shown, the longest waiting first."""
     history: History = field(default_factory=History)
     ticks: emissions.Ticks = field(default_factory=emissions.Ticks)
     rollouts: dict[str, Any] = field(default_factory=dict)
@@ -222,20 +227,22 @@ def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[
             formed += due
     # A replay marks what it would have shown all the same, so that the next tick shows the same.
     if state.ticks.tick(beat):
-        changed = _roll_up_arrived(state)
+        _roll_up_arrived(state)
+        shown, state.changed = state.changed.head(EARLY_SERIES), state.changed.slice(EARLY_SERIES)
         if windows:
             closed_us = _NEVER if state.closed_us is None else state.closed_us
-            formed.append(emissions.in_between(state.history, state.unclosed.rows(), changed, closed_us))
+            formed.append(emissions.in_between(state.history, state.unclosed.rows(), shown, closed_us))
     metrics = _metrics(state, offset, rollups.concat(formed)) if formed else []
     return [*metrics, *_published(state, decided)]
 
 
-def _roll_up_arrived(state: State) -> pl.DataFrame:
-    """Roll up what has arrived since the last time, and return which series it changed."""
+def _roll_up_arrived(state: State) -> None:
+    """Roll up what has arrived since the last time, and note which series it changed."""
     fresh = rollups.roll_up(rollups.concat([EMPTY, *state.arrived]))
     state.arrived = []
     state.unclosed.add(fresh)
-    return rollups.series(fresh)
+    changed = pl.concat([state.changed, rollups.series(fresh)])
+    state.changed = changed.unique(maintain_order=True, keep="first")
 
 
 def _close(state: State, offset: int, until_us: int, *, windows: bool) -> tuple[list[Frames], list[Any]]:

@@ -21,6 +21,10 @@ SERIES_COLUMNS = ("rollup", *DIMENSIONS)
 WITH_USERS = ("release", "app")
 """Roll-ups that count distinct users: a sketch is by far the widest thing in a row."""
 
+_FROM_MODEL = ("app", "tenant")
+"""Roll-ups that need not be summed from the finest series: they keep a part of what `model` keeps."""
+
+_USERS = partials.SCHEMAS["calls"]["users"]
 _STRATUM = ("shard", "comparable", "assignment_revision", "aa")
 
 
@@ -61,27 +65,35 @@ def merge(table: Frames) -> Frames:
 
 def roll_up(frames: Frames) -> Frames:
     """Rows of the finest series as rows of every roll-up, one a (roll-up, pane, dimensions)."""
-    return merge({kind: _roll_up(kind, rows) for kind, rows in frames.items()})
+    finest = {kind: _renamed(kind, rows) for kind, rows in frames.items()}
+    first = merge(_levels(finest, [name for name in ROLLUPS if name not in _FROM_MODEL]))
+    models = where(first, pl.col("rollup") == "model")
+    derived = merge(_levels(models, _FROM_MODEL))
+    both = concat([first, derived])
+    kept = pl.when(pl.col("rollup").is_in(WITH_USERS)).then("users").otherwise(pl.lit([], dtype=_USERS))
+    return both | {"calls": both["calls"].with_columns(kept.alias("users"))}
 
 
-def _roll_up(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
-    schema = SCHEMAS[kind]
-    if rows.is_empty():
-        return EMPTY[kind]
+def _renamed(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.rename({"pane_us": "start_us"})
     if kind == "calls":
         decides = pl.when("comparable").then("calls").otherwise(0).cast(pl.Int64)
         rows = rows.with_columns(comparable_calls=decides)
-    levels = []
-    for rollup, kept in ROLLUPS.items():
-        level = rows.with_columns(
-            pl.lit(rollup).alias("rollup"),
-            *(pl.lit(ROLLED_UP).alias(name) for name in DIMENSIONS if name not in kept),
-        )
-        if kind == "calls" and rollup not in WITH_USERS:
-            level = level.with_columns(pl.lit([], dtype=schema["users"]).alias("users"))
-        levels.append(level.select(schema.keys()))
-    return pl.concat(levels)
+    return rows
+
+
+def _levels(frames: Frames, names: Sequence[str]) -> Frames:
+    return {
+        kind: pl.concat([_level(kind, rows, name) for name in names]) if rows.height else EMPTY[kind]
+        for kind, rows in frames.items()
+    }
+
+
+def _level(kind: str, rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
+    rolled_up = [name for name in DIMENSIONS if name not in ROLLUPS[rollup]]
+    return rows.with_columns(
+        pl.lit(rollup).alias("rollup"), *(pl.lit(ROLLED_UP).alias(name) for name in rolled_up)
+    ).select(SCHEMAS[kind].keys())
 
 
 def where(table: Frames, condition: pl.Expr) -> Frames:
@@ -97,4 +109,5 @@ def coarsen(table: Frames, length_us: int) -> Frames:
 
 def series(table: Frames) -> pl.DataFrame:
     """The distinct roll-ups and dimensions in a table."""
-    return pl.concat([rows.select(SERIES_COLUMNS) for rows in table.values()]).unique()
+    distinct = pl.concat([rows.select(SERIES_COLUMNS) for rows in table.values()]).unique()
+    return distinct.sort(SERIES_COLUMNS)
