@@ -207,8 +207,8 @@ def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.
         Rows with `_group`, as `number` returns them.
     entries
         Per list column its entries in long form: `_group`, the columns of the entry's own key, its values.
-        Entries of one key are merged here. `distributions` come with another part, `buckets`: `_group`,
-        `metric`, `index` and `counts`, a row a bucket.
+        Entries of one key are merged here. `distributions` come with another part, `buckets`: the
+        `bucket_key` and `counts`.
     """
     for name in LISTS:
         if name not in entries:
@@ -236,18 +236,42 @@ def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.
 
 
 def _buckets(distributions: pl.DataFrame) -> pl.DataFrame:
+    """Return the buckets of distributions, a row each."""
     return (
         distributions.select("_group", "metric", "index", "counts")
         .explode("index", "counts")
         .drop_nulls("index")
+        .select(bucket_key(pl.col("metric").replace_strict(METRIC_CODES, return_dtype=pl.Int64)), "counts")
     )
+
+
+def bucket_key(metric_code: pl.Expr) -> pl.Expr:
+    """Return one number for `_group`, metric and `index`: quicker to group and sort by than three columns."""
+    group = pl.col("_group").cast(pl.Int64)
+    return ((group * _METRICS + metric_code) * _INDEXES + pl.col("index")).alias("_key")
+
+
+METRIC_CODES = {metric: code for code, metric in enumerate(DISTRIBUTIONS)}
+_METRICS, _INDEXES = 16, 4_096
 
 
 def _histograms(buckets: pl.DataFrame) -> pl.DataFrame:
+    """Return the sparse histogram of each group's metrics."""
+    if not buckets.select((pl.col("_key").diff() > 0).all()).item():
+        buckets = buckets.group_by("_key").agg(pl.col("counts").sum()).sort("_key")
+    distribution = pl.col("_key") // _INDEXES
     return (
-        buckets.group_by("_group", "metric", "index")
-        .agg(pl.col("counts").sum())
-        .sort("_group", "metric", "index")
-        .group_by("_group", "metric", maintain_order=True)
+        buckets.select(
+            (distribution // _METRICS).cast(pl.UInt32).alias("_group"),
+            (distribution % _METRICS).alias("_code"),
+            (pl.col("_key") % _INDEXES).cast(pl.Int16).alias("index"),
+            "counts",
+        )
+        .group_by("_group", "_code", maintain_order=True)
         .agg("index", "counts")
+        .with_columns(metric=pl.col("_code").replace_strict(_METRIC_NAMES, return_dtype=pl.String))
+        .drop("_code")
     )
+
+
+_METRIC_NAMES = dict(enumerate(DISTRIBUTIONS))

@@ -356,7 +356,11 @@ def test_a_shift_that_balances_is_caught_by_the_sentinels() -> None:
     first, second = codec.encode(PLAIN), codec.encode(PLAIN)
     with pytest.raises(blocks.BrokenBlock):
         blocks.read_block(
-            versions.latest(LLMCall), [1, 2], [first[10:] + second[10:11], second[11:]], ["event_id"]
+            versions.latest(LLMCall),
+            10,
+            [1, 2],
+            [first + second[10:11], first[:10] + second[11:]],
+            ["event_id"],
         )
     batch = decode_batch(messages([first + second[10:11], first[:10] + second[11:]]))
     assert batch.frame.height == 0

@@ -31,7 +31,7 @@ class BrokenBlock(ValueError):
 
 
 def read_block(
-    version: Version, rows: Sequence[int], datums: Sequence[bytes], columns: Sequence[str]
+    version: Version, start: int, rows: Sequence[int], values: Sequence[bytes], columns: Sequence[str]
 ) -> pl.DataFrame:
     """Decode datums that one schema wrote.
 
@@ -39,10 +39,12 @@ def read_block(
     ----------
     version
         The writer's schema.
+    start
+        Bytes of framing before each datum; they are passed over inside the block, which copies less.
     rows
-        Number of each datum, put into column `_row`.
-    datums
-        Avro datums without framing.
+        Number of each value, put into column `_row`.
+    values
+        Framed Avro datums.
     columns
         Fields to decode; the others are skipped, and only their lengths are looked at.
 
@@ -57,18 +59,18 @@ def read_block(
         When a datum is malformed, or longer or shorter than its schema says.
     """
     nonce = os.urandom(8)
-    body = b"".join(
-        itertools.chain.from_iterable(zip(map(_NUMBER.pack, rows), datums, itertools.repeat(nonce)))
-    )
-    header = _container(version).header
-    block = b"".join((header, _long(len(datums)), _long(len(body)), body, header[-_SYNC_BYTES:]))
+    header = _container(version, start).header
+    size = sum(map(len, values)) + len(values) * (_NUMBER.size + len(nonce))
+    wrapped = zip(map(_NUMBER.pack, rows), values, itertools.repeat(nonce))
+    head = (header, _long(len(values)), _long(size))
+    block = b"".join(itertools.chain(head, itertools.chain.from_iterable(wrapped), (header[-_SYNC_BYTES:],)))
     try:
         frame = pl.read_avro(io.BytesIO(block), columns=["_row", *columns, "_nonce"])
     except _BROKEN as error:
         raise BrokenBlock(str(error)) from error
     read = frame.get_column("_row").bin.reinterpret(dtype=pl.Int64, endianness="little")
     intact = (
-        frame.height == len(datums)
+        frame.height == len(values)
         and read.equals(pl.Series("_row", rows, dtype=pl.Int64))
         and frame.select((pl.col("_nonce") == pl.lit(nonce)).all()).item()
     )
@@ -79,7 +81,7 @@ def read_block(
 
 def schema_of(version: Version, columns: Sequence[str]) -> pl.Schema:
     """Return the columns that `read_block` gives for a schema."""
-    whole = _container(version).schema
+    whole = _container(version, 0).schema
     columns_of: dict[str, Any] = {column: whole[column] for column in columns}
     return pl.Schema({"_row": pl.Int64, **columns_of})
 
@@ -89,29 +91,25 @@ class _Container(NamedTuple):
     schema: pl.Schema
 
 
-_containers: dict[bytes, _Container] = {}
+_containers: dict[tuple[bytes, int], _Container] = {}
 
 
-def _container(version: Version) -> _Container:
-    """Return the file header for a writer's schema, and the columns that come of it."""
-    known = _containers.get(version.fingerprint)
-    if known is None:
+def _container(version: Version, start: int) -> _Container:
+    """Return the file header for framed datums of a writer's schema, and the columns that come of them."""
+    key = version.fingerprint, start
+    if key not in _containers:
         datum: Any = versions.plain_times(versions.container_schema(version))
-        framed = {
-            "type": "record",
-            "name": "Framed",
-            "fields": [_fixed("_row"), *datum["fields"], _fixed("_nonce")],
-        }
+        fields = [_fixed("_row", 8), _fixed("_framing", start), *datum["fields"], _fixed("_nonce", 8)]
         file = io.BytesIO()
-        fastavro.writer(file, framed, [])
+        fastavro.writer(file, {"type": "record", "name": "Framed", "fields": fields}, [])
         header = file.getvalue()
-        schema = pl.read_avro(io.BytesIO(header)).drop("_row", "_nonce").schema
-        known = _containers[version.fingerprint] = _Container(header, schema)
-    return known
+        schema = pl.read_avro(io.BytesIO(header), columns=[f["name"] for f in datum["fields"]]).schema
+        _containers[key] = _Container(header, schema)
+    return _containers[key]
 
 
-def _fixed(name: str) -> dict[str, Any]:
-    return {"name": name, "type": {"type": "fixed", "name": f"{name}_bytes", "size": 8}}
+def _fixed(name: str, size: int) -> dict[str, Any]:
+    return {"name": name, "type": {"type": "fixed", "name": f"{name}_bytes", "size": size}}
 
 
 def _long(value: int) -> bytes:

@@ -1,5 +1,6 @@
 """Decoded events to partials: the arithmetic of stage 1, on whole columns and without a clock."""
 
+import numpy as np
 import polars as pl
 
 from tidegate.series import DIMENSIONS, comparable
@@ -174,7 +175,7 @@ def _distributions(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         values = rows.select("_group", value=f"_{metric}").drop_nulls("value")
         if not values.height:
             continue
-        value, named = pl.col("value"), pl.lit(metric).alias("metric")
+        value = pl.col("value")
         exact = value.cast(partials.EXACT)
         statistics.append(
             values.group_by("_group").agg(
@@ -184,13 +185,14 @@ def _distributions(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
                 value.min().alias("min"),
                 value.max().alias("max"),
                 (value == 0).sum().cast(pl.Int64).alias("zeros"),
-            ).with_columns(named)
+            ).with_columns(pl.lit(metric).alias("metric"))
         )  # fmt: skip
         positive = values.filter(value > 0)
         positive = positive.with_columns(index=pl.Series(bucket(positive.get_column("value").to_numpy())))
-        counts = positive.group_by("_group", "index").agg(pl.len().cast(pl.Int64).alias("counts"))
-        buckets.append(counts.with_columns(named))
-    return {"distributions": pl.concat(statistics), "buckets": pl.concat(buckets)}
+        code = pl.lit(partials.METRIC_CODES[metric], dtype=pl.Int64)
+        buckets.append(positive.select(partials.bucket_key(code)).to_series().to_numpy())
+    keys, counts = np.unique(np.concatenate(buckets), return_counts=True)
+    return {"distributions": pl.concat(statistics), "buckets": pl.DataFrame({"_key": keys, "counts": counts})}
 
 
 def _users(rows: pl.DataFrame) -> pl.DataFrame:

@@ -91,11 +91,15 @@ class Aggregate:
             self._figures.lost()
             self._process.log.info("claim_lost", reason=str(lost))
             return
-        if self._consumer.positions():
+        if self.positions():
             self._process.ready()
         if time.monotonic() - self._beat_at_s >= HEARTBEAT_S:
             self._beat_at_s = time.monotonic()
             self._heartbeat()
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Offset below which everything is settled, per assigned topic and partition."""
+        return self._consumer.positions()
 
     def stop(self) -> None:
         """Say how far everything settled is, for whoever comes next."""
@@ -165,7 +169,7 @@ class Aggregate:
 
     def _heartbeat(self) -> None:
         """Write to every journal partition how far settled work is, right after a poll of this assignment."""
-        epoch, positions = self._consumer.epoch, self._consumer.positions()
+        epoch, positions = self._consumer.epoch, self.positions()
         if not positions or not self._consumer.valid(()):
             return
         self._watermarks.begin(epoch)
