@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
 from faust.types.transports import ProducerT
 from prometheus_client import Counter
 
 from tidegate import topics
 from tidegate.codec import encode
-from tidegate.errors import ContractError
+from tidegate.errors import ContractError, DependencyUnavailable
 from tidegate.records import (
     Alert,
     DeploymentCommand,
@@ -51,7 +53,13 @@ class Outbox:
         )
 
     async def send(self, record: Any) -> None:
-        """Publish a record, and return when Kafka has it."""
+        """Publish a record, and return when Kafka has it.
+
+        Raises
+        ------
+        DependencyUnavailable
+            Kafka does not take it.
+        """
         key: str | None
         partition = None
         match record:
@@ -96,4 +104,7 @@ class Outbox:
         headers: list[tuple[str, bytes]],
     ) -> None:
         name = self._process.settings.topic_prefix + topic
-        await self._producer.send_and_wait(name, key, value, partition, None, headers)
+        try:
+            await self._producer.send_and_wait(name, key, value, partition, None, headers)
+        except (KafkaError, ProducerSendError) as error:
+            raise DependencyUnavailable(f"Kafka did not take a message to {name}: {error!r}") from error
