@@ -20,8 +20,8 @@ WITH
     found AS
     (
         SELECT
-            producer_id,
-            seq,
+            assumeNotNull(producer_id) AS producer_id,
+            assumeNotNull(seq) AS seq,
             min(rank) AS place,
             argMin(why, rank) AS reason,
             max(append_ts) AS at,
@@ -83,25 +83,24 @@ WITH
         GROUP BY producer_id
     )
 SELECT
-    if(reported.producer_id IS NOT NULL, reported.producer_id, counted.producer_id) AS producer,
-    coalesce(reported.tenant, counted.tenant, '') AS tenant,
-    coalesce(reported.app, '') AS app,
-    reported.producer_id IS NOT NULL AS has_reported,
-    greatest(coalesce(reported.accepted, 0), coalesce(counted.last_seq, 0)) AS accepted,
-    coalesce(counted.stored, 0) AS stored,
-    coalesce(counted.duplicate, 0) AS duplicate,
+    if(reported.producer_id != '', reported.producer_id, counted.producer_id) AS producer,
+    if(reported.producer_id != '', reported.tenant, counted.tenant) AS tenant,
+    reported.app AS app,
+    reported.producer_id != '' AS has_reported,
+    greatest(reported.accepted, counted.last_seq) AS accepted,
+    counted.stored AS stored,
+    counted.duplicate AS duplicate,
     counted.dead_lettered AS dead_lettered,
-    coalesce(counted.dead, 0) AS dead,
-    coalesce(unseen_failures.failed, 0) AS failed,
+    counted.dead AS dead,
+    unseen_failures.failed AS failed,
     reported.dropped AS refused,
-    NOT coalesce(reported.final, false) AND now64(3) - toIntervalSecond({living_seconds:UInt32}) < greatest(
-        coalesce(reported.last_at, toDateTime64(0, 3)), coalesce(counted.last_at, toDateTime64(0, 3))
-    ) AS living
+    NOT reported.final
+        AND greatest(reported.last_at, counted.last_at) > now64(3) - toIntervalSecond({living_seconds:UInt32})
+        AS living
 FROM reported
 FULL OUTER JOIN counted ON reported.producer_id = counted.producer_id
 LEFT JOIN unseen_failures ON unseen_failures.producer_id = reported.producer_id
 ORDER BY tenant, app, producer
-SETTINGS join_use_nulls = 1
 """
 
 _ANONYMOUS = """

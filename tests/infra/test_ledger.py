@@ -22,6 +22,12 @@ def rows(client: Client) -> dict[str, LedgerRow]:
     return {row.producer_id: row for row in ledger(client)}
 
 
+def test_reading_is_enough(client: Client, settings: Settings) -> None:
+    store_calls(client, "a", [1])
+    with closing(connect(settings, readonly=True)) as reader:
+        assert [row.stored for row in ledger(reader)] == [1]
+
+
 def store_calls(client: Client, producer: str | None, seqs: list[int | None]) -> None:
     client.insert(
         "calls",

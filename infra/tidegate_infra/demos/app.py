@@ -85,7 +85,7 @@ def play(
         tenant=spec.tenant,
         environment=spec.environment,
         kafka=settings.kafka,
-        topic_prefix=settings.topic_prefix,
+        topic_prefix=settings.topic_prefix or None,
         when_full="wait",
     )
     router = tidegate.Router(spec.deployment, default=baseline.name)
