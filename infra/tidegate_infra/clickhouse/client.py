@@ -64,7 +64,8 @@ def _client(settings: Settings, database: str, *, readonly: bool) -> Client:
             username=settings.clickhouse_user,
             password=settings.clickhouse_password.get_secret_value(),
             database=database or None,
-            settings={"readonly": "1"} if readonly else None,
+            # 1 would also refuse a question that carries settings of its own.
+            settings={"readonly": "2"} if readonly else None,
             client_name="tidegate",
             # Sessions would forbid a client to threads, and the sinks need none.
             autogenerate_session_id=False,
