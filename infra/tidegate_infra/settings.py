@@ -137,15 +137,18 @@ class Settings(BaseSettings):
         ConfigError
             Every wrong or unknown setting, one a line.
         """
+        return cls._load(flags, stack_only=False)
+
+    @classmethod
+    def _load(cls, flags: Mapping[str, object], *, stack_only: bool) -> Self:
         said = {name: value for name, value in flags.items() if value is not None}
         environment = EnvSettingsSource(cls)()
         data_dir = said.get("data_dir", environment.get("data_dir"))
         file = Path(str(data_dir), STACK_FILE).absolute() if data_dir else None
-        layers = [
-            (said, lambda name: f"flag --{name.replace('_', '-')}"),
-            (environment, lambda name: f"env {PREFIX}{name.upper()}"),
-            (_stack_settings(file), lambda _: f"stack file {file}"),
-        ]
+        stack = (_stack_settings(file), lambda _: f"stack file {file}")
+        variables = (environment, lambda name: f"env {PREFIX}{name.upper()}")
+        others = [stack] if stack_only else [variables, stack]
+        layers = [(said, lambda name: f"flag --{name.replace('_', '-')}"), *others]
         merged = {name: value for values, _ in reversed(layers) for name, value in values.items()}
         origins = {name: origin(name) for values, origin in reversed(layers) for name in values}
         problems = _unknown_variables(os.environ, cls)
@@ -161,7 +164,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def for_data_dir(cls, data_dir: Path, **flags: object) -> Self:
-        """Read the settings of the local stack that runs in `data_dir`.
+        """Read the settings of the local stack that runs in `data_dir`, whatever the environment says.
 
         Raises
         ------
@@ -172,7 +175,7 @@ class Settings(BaseSettings):
             raise ConfigError(
                 f"no stack runs in {data_dir}: start it with `tidegate up --data-dir {data_dir}`"
             )
-        return cls.load(data_dir=data_dir, **flags)
+        return cls._load({"data_dir": data_dir, **flags}, stack_only=True)
 
     def origin(self, name: str) -> str:
         """Say where a value comes from: a flag, a variable, the stack's file or the default."""

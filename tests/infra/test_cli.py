@@ -127,16 +127,15 @@ def test_a_directory_without_a_stack_ends_with_3_and_the_command_that_starts_one
 
 def test_settings_of_a_local_stack_come_from_its_file(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text(json.dumps({"settings": {"topic_prefix": "mine."}}))
-    rows = {row["setting"]: row for row in cli("config", "show", "--json", "--data-dir", tmp_path).rows}
-    assert set(rows) == set(Settings.model_fields)
-    # The test's own prefix comes from a variable, which stands above the file.
-    outcome = cli("config", "show", "--json", TIDEGATE_DATA_DIR=str(tmp_path), TIDEGATE_TOPIC_PREFIX="")
-    prefix = next(row for row in outcome.rows if row["setting"] == "topic_prefix")
-    assert prefix == {
-        "setting": "topic_prefix",
-        "value": "mine.",
-        "origin": f"stack file {tmp_path / 'stack.json'}",
-    }
+    theirs = {"TIDEGATE_TOPIC_PREFIX": "theirs."}
+    named = cli("config", "show", "--json", "--data-dir", tmp_path, **theirs).rows
+    assert {row["setting"] for row in named} == set(Settings.model_fields)
+    mine = {"setting": "topic_prefix", "value": "mine.", "origin": f"stack file {tmp_path / 'stack.json'}"}
+    assert mine in named
+    # A variable that names the stack stands beside the others, which are above the file.
+    found = cli("config", "show", "--json", TIDEGATE_DATA_DIR=str(tmp_path), **theirs).rows
+    prefix = next(row for row in found if row["setting"] == "topic_prefix")
+    assert (prefix["value"], prefix["origin"]) == ("theirs.", "env TIDEGATE_TOPIC_PREFIX")
 
 
 def test_config_show_masks_secrets(cli: Any) -> None:

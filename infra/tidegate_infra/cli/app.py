@@ -21,15 +21,17 @@ COMMANDS = {
     "status": ("stack", "Show the processes of the local stack."),
     "logs": ("stack", "Print what the processes of the local stack logged."),
     "run": ("run", "Run one process in the foreground, as containers do."),
-    "emit": ("emit", "Send JSON lines to Kafka: calls, feedback, evaluations."),
+    "emit": ("emit", "Send JSON lines to Kafka: calls, feedback and evaluations."),
     "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
     "deployment": ("deployment", "Present weights, and the commands that led to them."),
     "sql": ("sql", "Query the store."),
+    "ledger": ("ledger", "Account for every event of every producer."),
     "topic": ("topic", "Topics as code."),
     "migration": ("migration", "Tables of the store as code."),
     "schema": ("schema", "The contract: its records, fields and history."),
     "dlq": ("dlq", "Dead letters: what was refused, why, and putting it back."),
     "config": ("config", "Settings and where they come from."),
+    "doctor": ("doctor", "Check that everything is reachable, compatible and balanced."),
     "version": ("version", "Print the version."),
 }
 """Command -> its module in this package, and what it is for."""
@@ -54,6 +56,14 @@ class Root(TyperGroup):
         module = importlib.import_module(f"tidegate_infra.cli.{COMMANDS[cmd_name][0]}")
         group = typer.main.get_group(module.app)
         return group.commands.get(cmd_name, group)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; --data-dir before it holds as if it were said behind it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if ctx.params.get("data_dir") is not None:
+            said = {"data_dir": ctx.params["data_dir"]}
+            ctx.default_map = {name: said | dict.fromkeys(getattr(command, "commands", {}), said)}
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
@@ -118,5 +128,4 @@ app = typer.Typer(
 
 @app.callback()
 def _root(data_dir: DataDir = None) -> None:
-    if data_dir is not None:
-        os.environ["TIDEGATE_DATA_DIR"] = str(data_dir)
+    """Take what may be said before the command; `Root.resolve_command` hands it on."""

@@ -49,13 +49,13 @@ def settings_of(data_dir: Path | None) -> "Settings":
     ConfigError
         A setting is wrong, or no stack runs there.
     """
-    from tidegate_infra.settings import Settings
+    from tidegate_infra.settings import STACK_FILE, Settings
 
     if data_dir is not None:
         return Settings.for_data_dir(data_dir)
     settings = Settings.load()
-    if settings.origin("data_dir") != "default" and settings.origin("kafka") == "default":
-        # Nothing else says where Kafka is, so a stack must be there.
+    is_stack_meant = settings.origin("data_dir") != "default" and settings.origin("kafka") == "default"
+    if is_stack_meant and not (settings.data_dir / STACK_FILE).exists():
         return Settings.for_data_dir(settings.data_dir)
     return settings
 
