@@ -81,3 +81,62 @@ def test_a_changed_migration_is_refused_with_5(
     outcome = cli("migration", "up", "--yes")
     assert outcome.code == 5
     assert "Never edit an applied migration" in outcome.err
+
+
+# Ledger and doctor
+
+
+def test_the_ledger_says_what_balances_and_ends_with_1_when_something_is_missing(
+    cli: Any, migrated: None
+) -> None:
+    empty = cli("ledger", "--json")
+    assert (empty.code, empty.out, empty.err) == (0, "", "0 producers, 0 not balanced\n")
+    lost = (
+        "INSERT INTO producer_reports (producer_id, tenant, app, report_seq, accepted, final, append_ts) "
+        "VALUES ('p', 'acme', 'chat', 1, 5, true, now64(3))"
+    )
+    assert cli("sql", "--write", lost).code == 0
+    outcome = cli("ledger", "--json")
+    assert outcome.code == 1
+    (row,) = outcome.rows
+    assert (row["producer_id"], row["accepted"], row["missing"], row["balanced"]) == ("p", 5, 5, False)
+    assert cli("ledger", "--json", "--tenant", "other").code == 0
+    assert "ACCEPTED" in cli("ledger").out
+
+
+def test_tables_that_are_not_there_end_with_3_and_the_command_that_makes_them(
+    cli: Any, database: None
+) -> None:
+    outcome = cli("ledger")
+    assert outcome.code == 3
+    assert "tidegate migration up" in outcome.err
+
+
+def test_doctor_names_what_does_not_run_with_the_command_that_helps(
+    cli: Any, kafka: str, topics: None, migrated: None
+) -> None:
+    outcome = cli("doctor", "--json")
+    assert outcome.code == 1
+    found = {row["question"]: row for row in outcome.rows}
+    assert {q: f["verdict"] for q, f in found.items() if not q.startswith("store")} == {
+        "kafka": "ok",
+        "topics": "ok",
+        "process aggregate": "fail",
+        "process stream": "fail",
+        "process sink": "fail",
+        "process notify": "warn",
+        "dead letters": "ok",
+        "tables": "ok",
+        "ledger": "ok",
+    }
+    assert found["process sink"]["fix"] == "tidegate run sink"
+    assert found["store"]["verdict"] == "ok"
+
+
+def test_doctor_asks_nothing_that_depends_on_a_server_that_is_away(cli: Any, kafka: str) -> None:
+    away = {"TIDEGATE_CLICKHOUSE": "http://127.0.0.1:9/tidegate"}
+    found = {row["question"]: row for row in cli("doctor", "--json", **away).rows}
+    assert found["topics"]["fix"] == "tidegate topic apply"
+    assert found["topics"]["words"].startswith("17 missing")
+    assert found["store"]["verdict"] == "fail"
+    assert "tables" not in found

@@ -49,7 +49,7 @@ def emit(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Send JSON lines to Kafka: calls, feedback, evaluations.
+    """Send JSON lines to Kafka: calls, feedback and evaluations.
 
     A line is a call unless its "type" is feedback or evaluation. Field names are the contract's:
     `tidegate schema explain LLMCall`. A line without event_id gets one that

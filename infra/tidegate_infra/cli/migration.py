@@ -16,9 +16,10 @@ app = noun("Tables of the store as code.")
 @app.command()
 def status(data_dir: DataDir = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
     """List the migrations: applied, pending, changed or unknown; exit 1 unless all are applied."""
-    from tidegate_infra.clickhouse import client, migrations
+    from tidegate_infra.cli.store import connected
+    from tidegate_infra.clickhouse import migrations
 
-    with client.connect(settings_of(data_dir), readonly=True) as store:
+    with connected(settings_of(data_dir)) as store:
         rows = [
             {"number": one.number, "name": one.name, "state": one.state} for one in migrations.status(store)
         ]
@@ -36,10 +37,11 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Apply the migrations that are pending; makes the database if it is not there."""
-    from tidegate_infra.clickhouse import client, migrations
+    from tidegate_infra.cli.store import connected
+    from tidegate_infra.clickhouse import migrations
 
     settings = settings_of(data_dir)
-    with client.connect(settings) as store:
+    with connected(settings, readonly=False) as store:
         steps = migrations.up(store, to=to, dry_run=True)
         if steps and not dry_run:
             _announce(steps)
@@ -59,10 +61,11 @@ def down(
     as_json: Json = False,
 ) -> None:
     """Take migrations back, the last one first. Tables are dropped with their rows."""
-    from tidegate_infra.clickhouse import client, migrations
+    from tidegate_infra.cli.store import connected
+    from tidegate_infra.clickhouse import migrations
 
     settings = settings_of(data_dir)
-    with client.connect(settings) as store:
+    with connected(settings, readonly=False) as store:
         steps = migrations.down(store, to=to, dry_run=True)
         if steps and not dry_run:
             _announce(steps)

@@ -2,16 +2,12 @@
 
 import shutil
 import sys
-from typing import IO, TYPE_CHECKING, Annotated, cast
+from typing import IO, Annotated, cast
 
 import typer
 
-from tidegate.errors import DependencyUnavailable, Refused, TidegateError
 from tidegate_infra.cli.options import DataDir, Json, Output, chosen, noun, settings_of
 from tidegate_infra.cli.output import Format, from_json_lines, to_yaml, write
-
-if TYPE_CHECKING:
-    from clickhouse_connect.driver.exceptions import Error
 
 app = noun("Query the store.")
 
@@ -21,7 +17,6 @@ _FORMATS = {
     Format.JSON: "JSONEachRow",
     Format.YAML: "JSONEachRow",
 }
-_READONLY = 164
 
 
 @app.command("sql")
@@ -38,29 +33,15 @@ def sql(
 
     Only reading is allowed unless --write is said.
     """
-    from clickhouse_connect.driver.exceptions import Error
-
-    from tidegate_infra.clickhouse import client
+    from tidegate_infra.cli.store import connected
 
     text = sys.stdin.read() if query == "-" else query
     how = chosen(output, as_json)
-    # The numbers of JSON hold no more than 53 bits; money and offsets stay exact as they are written.
     headers = {"X-ClickHouse-Format": _FORMATS[how]}
-    with client.connect(settings_of(data_dir), readonly=not may_write) as store:
-        try:
-            answer = cast("IO[bytes]", store.raw_stream(text, transport_settings=headers))
-            if how is Format.YAML:
-                write(to_yaml(from_json_lines(answer.read().decode())))
-            else:
-                sys.stdout.flush()
-                shutil.copyfileobj(answer, sys.stdout.buffer)
-        except Error as error:
-            raise _explained(error) from None
-
-
-def _explained(error: "Error") -> TidegateError:
-    if error.code == _READONLY:
-        return Refused(f"only reading is allowed, unless you say --write: {error}")
-    if error.code is None:
-        return DependencyUnavailable(f"the store did not answer: {error}")
-    return TidegateError(str(error))
+    with connected(settings_of(data_dir), readonly=not may_write) as store:
+        answer = cast("IO[bytes]", store.raw_stream(text, transport_settings=headers))
+        if how is Format.YAML:
+            write(to_yaml(from_json_lines(answer.read().decode())))
+        else:
+            sys.stdout.flush()
+            shutil.copyfileobj(answer, sys.stdout.buffer)

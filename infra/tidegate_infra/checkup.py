@@ -1,0 +1,161 @@
+"""Is everything reachable, compatible and balanced: one finding a question, with what to do about it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error as StoreError
+
+from tidegate.errors import TidegateError
+from tidegate.topics import DLQ
+from tidegate_infra import ledger, process
+from tidegate_infra.clickhouse import client, migrations
+from tidegate_infra.kafka import lag, scan, topics
+from tidegate_infra.settings import Settings
+
+Verdict = Literal["ok", "warn", "fail"]
+
+_MOST_LAG = 10_000
+_MOST_SKEW_SECONDS = 1.0
+_LEAST_FREE = {"fail": 0.05, "warn": 0.15}
+_NEEDED = frozenset({"aggregate", "stream", "sink"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one question found.
+
+    Parameters
+    ----------
+    question
+        What was asked, in a word or two.
+    verdict
+        ``warn`` works and may not for long; ``fail`` does not work.
+    words
+        What was found.
+    fix
+        The command that helps; empty when nothing must be done.
+    """
+
+    question: str
+    verdict: Verdict
+    words: str
+    fix: str = ""
+
+
+def checkup(settings: Settings) -> Iterator[Finding]:
+    """Ask every question; what depends on a server that is away is not asked.
+
+    Parameters
+    ----------
+    settings
+        Of the installation.
+    """
+    kafka = _guarded("kafka", "tidegate up", partial(_kafka, settings))
+    yield kafka
+    if kafka.verdict != "fail":
+        yield _guarded("topics", "tidegate topic apply", partial(_topics, settings))
+        for name in process.names():
+            if name != "store":
+                fix = f"tidegate run {name}"
+                yield _guarded(f"process {name}", fix, partial(_group, settings, name, fix))
+        yield _guarded("dead letters", "tidegate dlq list", partial(_dead_letters, settings))
+    try:
+        store = client.connect(settings, readonly=True)
+    except TidegateError as error:
+        yield Finding("store", "fail", str(error), "tidegate up")
+        return
+    with store:
+        yield _guarded("store", "tidegate up", partial(_store, settings, store))
+        yield _guarded("store's disk", "", partial(_disk, store))
+        tables = _guarded("tables", "tidegate migration up", partial(_tables, store))
+        yield tables
+        if tables.verdict == "ok":
+            yield _guarded("ledger", "tidegate ledger", partial(_ledger, store))
+
+
+def _guarded(question: str, fix: str, ask: Callable[[], Finding]) -> Finding:
+    try:
+        return ask()
+    except (TidegateError, StoreError) as error:
+        return Finding(question, "fail", str(error), fix)
+
+
+def _kafka(settings: Settings) -> Finding:
+    began = time.monotonic()
+    scan.check_answers(settings)
+    milliseconds = (time.monotonic() - began) * 1_000
+    return Finding("kafka", "ok", f"{settings.kafka} answers in {milliseconds:.0f} ms")
+
+
+def _topics(settings: Settings) -> Finding:
+    changes = topics.plan(settings)
+    if not changes:
+        return Finding("topics", "ok", "as the topic table says")
+    refused = [change for change in changes if change.kind == "refuse"]
+    if refused:
+        return Finding(
+            "topics", "fail", f"{refused[0]}; a topic keeps its partitions for life", "tidegate topic plan"
+        )
+    missing = [change for change in changes if change.kind == "create"]
+    words = f"{len(missing)} missing, {len(changes) - len(missing)} configured otherwise"
+    return Finding("topics", "fail" if missing else "warn", words, "tidegate topic apply")
+
+
+def _group(settings: Settings, name: str, fix: str) -> Finding:
+    question = f"process {name}"
+    (group,) = lag.groups(settings, [name])
+    if not group.members:
+        verdict: Verdict = "fail" if name in _NEEDED else "warn"
+        return Finding(question, verdict, f"none runs; {group.lag} messages behind", fix)
+    running = f"{group.members} run{'s' * (group.members == 1)}"
+    if group.lag > _MOST_LAG:
+        return Finding(question, "warn", f"{running}, {group.lag} messages behind", fix)
+    return Finding(question, "ok", f"{running}, {group.lag} messages behind")
+
+
+def _dead_letters(settings: Settings) -> Finding:
+    count = scan.size(settings, DLQ)
+    if count:
+        return Finding("dead letters", "warn", f"{count} stand in llm.dlq", "tidegate dlq list")
+    return Finding("dead letters", "ok", "none")
+
+
+def _store(settings: Settings, store: Client) -> Finding:
+    began = time.time()
+    version, theirs = store.query("SELECT version(), toFloat64(now64(6))").result_rows[0]
+    ours = (began + time.time()) / 2
+    skew_seconds = float(theirs) - ours
+    words = f"{settings.clickhouse} is ClickHouse {version}, its clock {skew_seconds:+.2f} s from ours"
+    if abs(skew_seconds) > _MOST_SKEW_SECONDS:
+        return Finding("store", "warn", words, "chronyc makestep")
+    return Finding("store", "ok", words)
+
+
+def _disk(store: Client) -> Finding:
+    shares = store.query("SELECT name, free_space / total_space FROM system.disks WHERE total_space > 0")
+    name, free = min(shares.result_rows, key=lambda row: row[1])
+    verdict: Verdict = next((v for v in ("fail", "warn") if free < _LEAST_FREE[v]), "ok")
+    fix = "" if verdict == "ok" else "shorten the retention of tables, or add disk"
+    return Finding("store's disk", verdict, f"{free:.0%} of disk {name} is free", fix)
+
+
+def _tables(store: Client) -> Finding:
+    states = migrations.status(store)
+    wrong = [one for one in states if one.state != "applied"]
+    if wrong:
+        words = ", ".join(f"{one.number:04}_{one.name} is {one.state}" for one in wrong)
+        return Finding("tables", "fail", words, "tidegate migration up")
+    return Finding("tables", "ok", f"{len(states)} migrations are applied")
+
+
+def _ledger(store: Client) -> Finding:
+    rows = ledger.ledger(store)
+    open_rows = [row for row in rows if not row.balanced]
+    if open_rows:
+        words = f"{len(open_rows)} of {len(rows)} producers do not balance"
+        return Finding("ledger", "fail", words, "tidegate ledger")
+    return Finding("ledger", "ok", f"{len(rows)} producers balance")
