@@ -19,7 +19,7 @@ from tidegate_infra.store.server import BrokenStreamError, Server, is_loopback
 READER = "reader"
 _DEFAULT_PORT = 8123
 _LONGEST_URL_BYTES = 1 << 20
-_FINISH_SECONDS = 3
+_FINISH_SECONDS = 2
 
 
 def main(process: Process) -> None:
