@@ -18,6 +18,8 @@ from tidegate_infra.kafka.dead_letters import DeadLetter
 from tidegate_infra.settings import Settings
 from tidegate_infra.stack import ports
 
+MINUTE_US = 60_000_000
+
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
@@ -141,3 +143,43 @@ def test_without_tables_the_sink_says_how_to_make_them(settings: Settings, start
     sink = start_process("sink")
     assert sink.process.wait(30) == 3
     assert "tidegate migration up" in sink.last_words()
+
+
+@pytest.mark.usefixtures("topics", "migrated")
+def test_stored_windows_say_the_same_as_stored_calls(
+    settings: Settings, query: Query, call: Any, start_process: Any
+) -> None:
+    calls = [
+        call(
+            ts_start=1_760_000_000_000_000 + number * 200_000,
+            ts_end=1_760_000_000_000_000 + number * 200_000 + 1_000 * (number % 97 + 1),
+            request_model="gpt-4o" if number % 3 else "nobody-knows-this",
+            status="error" if number % 10 == 0 else "ok",
+            variant="new" if number % 4 == 0 else "base",
+        )
+        for number in range(900)
+    ]
+    send(settings, CALLS, calls)
+    for partition in range(12):
+        end = EndOfStream(run_id="r", ts=calls[-1].ts_end + 4 * MINUTE_US)
+        send(settings, CALLS, [end], partition=partition)
+    for name in ("aggregate", "stream", "sink"):
+        start_process(name, watermark="data", allowed_lateness_us=MINUTE_US, sink_range_ms=100, range_ms=100)
+    final = (
+        "FROM windows_between(since = '2025-01-01', until = '2026-01-01')"
+        " WHERE window = '1m' AND phase = 'final' AND toSecond(window_start) = 0 AND rollup = "
+    )
+    until(lambda: query(f"SELECT sum(calls) {final} 'tenant'")[0][0] == 900 == accounted(query), 60)
+    assert query(
+        "SELECT sum(calls), sum(input_tokens), sum(cost_usd), sum(unpriced), sum(status_error)"
+        f" {final} 'tenant'"
+    ) == query(
+        "SELECT count(), sum(input_tokens), sum(cost_usd), countIf(cost_status = 'unpriced'),"
+        " countIf(status = 'error') FROM calls"
+    )
+    assert query(
+        f"SELECT window_start, variant, calls {final} 'release' AND calls > 0 ORDER BY 1, 2"
+    ) == query(
+        "SELECT toStartOfMinute(ts) AS start, variant, count() FROM calls"
+        " GROUP BY start, variant ORDER BY 1, 2"
+    )
