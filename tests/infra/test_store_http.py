@@ -107,6 +107,19 @@ def test_bound_text_arrives_as_it_is(client: Client, value: str) -> None:
     assert client.query("SELECT {value:String}", parameters={"value": value}).result_rows == [(value,)]
 
 
+def test_an_insert_of_several_batches_is_one_block(client: Client) -> None:
+    calls_table(client)
+    batch = pa.table({"id": range(40_000), "app": ["a"] * 40_000})
+
+    client.insert_arrow(
+        "calls", pa.concat_tables([batch] * 3), settings={"insert_deduplication_token": "range"}
+    )
+
+    parts = "SELECT max(max_block_number) FROM system.parts WHERE database = {database:String} AND active"
+    assert client.command("SELECT count() FROM calls") == 120_000
+    assert client.command(parts, parameters={"database": client.database}) == 1
+
+
 def test_bound_values_have_types(client: Client) -> None:
     result = client.query(
         "SELECT {n:Nullable(Int8)}, {a:Array(UInt8)}, toString({t:DateTime64(6, 'UTC')}), {k:UInt64}",
