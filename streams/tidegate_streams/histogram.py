@@ -27,6 +27,21 @@ EDGES = _edges()
 """Largest integer of each bucket, ascending; the last bucket ends at the largest int64."""
 
 
+# A cell is a 256th of a doubling, by the leading bits of a float64: it meets at most two buckets.
+_CELL_BITS = 44
+_FIRST_CELL = int(np.float64(1).view(np.int64)) >> _CELL_BITS
+_EXACT_FLOAT = 2**53
+
+
+def _cell_buckets() -> npt.NDArray[np.int64]:
+    cells = (np.arange(53 * 256, dtype=np.int64) + _FIRST_CELL) << _CELL_BITS
+    lowest = np.ceil(cells.view(np.float64)).astype(np.int64)
+    return np.searchsorted(EDGES, lowest, side="left")
+
+
+_CELL_BUCKETS = _cell_buckets()
+
+
 def bucket(values: npt.ArrayLike) -> npt.NDArray[np.int16]:
     """Bucket index of each value.
 
@@ -35,7 +50,12 @@ def bucket(values: npt.ArrayLike) -> npt.NDArray[np.int16]:
     values
         Integers of at least 1. Zeros are counted beside the histogram, and negative values have no bucket.
     """
-    return np.searchsorted(EDGES, np.asarray(values, dtype=np.int64), side="left").astype(np.int16)
+    whole = np.asarray(values, dtype=np.int64)
+    if whole.size and whole.max() >= _EXACT_FLOAT:
+        return np.searchsorted(EDGES, whole, side="left").astype(np.int16)
+    cells = (whole.astype(np.float64).view(np.int64) >> _CELL_BITS) - _FIRST_CELL
+    index: npt.NDArray[np.int64] = _CELL_BUCKETS[cells]
+    return (index + (whole > EDGES[index])).astype(np.int16)
 
 
 def representative(index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

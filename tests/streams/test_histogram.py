@@ -28,6 +28,15 @@ def test_a_value_lies_between_the_edges_of_its_bucket(value: int) -> None:
     assert index == 0 or value > histogram.EDGES[index - 1]
 
 
+@given(values=st.lists(st.integers(1, 2**53 + 10), min_size=1))
+@settings(deadline=None)
+def test_the_quick_way_to_a_bucket_is_a_search_among_the_edges(values: list[int]) -> None:
+    edges = histogram.EDGES
+    near = [int(edge) + shift for edge in edges[edges < 2**52] for shift in (0, 1)]
+    for chosen in (values, near):
+        assert histogram.bucket(chosen).tolist() == np.searchsorted(edges, chosen, side="left").tolist()
+
+
 def test_edges_are_powers_of_gamma_and_fit_an_int16() -> None:
     assert len(histogram.EDGES) < 2**15
     for index in (500, 1000, 2000):

@@ -176,12 +176,12 @@ def _distributions(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         if not values.height:
             continue
         value = pl.col("value")
-        exact = value.cast(partials.EXACT)
+        square = value.cast(pl.Int128) * value.cast(pl.Int128)
         statistics.append(
             values.group_by("_group").agg(
                 pl.len().cast(pl.Int64).alias("n"),
                 value.sum().alias("sum"),
-                (exact * exact).sum().alias("sumsq"),
+                square.sum().cast(partials.EXACT).alias("sumsq"),
                 value.min().alias("min"),
                 value.max().alias("max"),
                 (value == 0).sum().cast(pl.Int64).alias("zeros"),
@@ -190,9 +190,15 @@ def _distributions(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         positive = values.filter(value > 0)
         positive = positive.with_columns(index=pl.Series(bucket(positive.get_column("value").to_numpy())))
         code = pl.lit(partials.METRIC_CODES[metric], dtype=pl.Int64)
-        buckets.append(positive.select(partials.bucket_key(code)).to_series().to_numpy())
-    keys, counts = np.unique(np.concatenate(buckets), return_counts=True)
-    return {"distributions": pl.concat(statistics), "buckets": pl.DataFrame({"_key": keys, "counts": counts})}
+        buckets.append(_counted(positive.select(partials.bucket_key(code)).to_series().sort()))
+    return {"distributions": pl.concat(statistics), "buckets": pl.concat(buckets).sort("_key")}
+
+
+def _counted(keys: pl.Series) -> pl.DataFrame:
+    """Return how often each of some sorted keys occurs."""
+    sorted_keys = keys.to_numpy()
+    first = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
+    return pl.DataFrame({"_key": sorted_keys[first], "counts": np.diff(first, append=len(sorted_keys))})
 
 
 def _users(rows: pl.DataFrame) -> pl.DataFrame:
