@@ -115,8 +115,9 @@ class _Teller:
         self._said: dict[str, tuple[str, str]] = {}
 
     def __call__(self, status: "Status") -> None:
-        news = (status.state, status.detail)
-        if news != self._said.get(status.name) and (status.state != "starting" or status.detail):
+        news, last = (status.state, status.detail), self._said.get(status.name)
+        never_ran = last is None and status.state == "stopped"
+        if news not in (last, ("starting", "")) and not never_ran:
             say(f"  {status.name:<10} {status.state}{': ' if status.detail else ''}{status.detail}")
         self._said[status.name] = news
 
