@@ -1,0 +1,117 @@
+"""The local stack from the command line: what can go wrong at start, and one whole life."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidegate_infra import process
+from tidegate_infra.settings import PREFIX
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+def tidegate(
+    *arguments: object, stdin: str = "", timeout_seconds: float = 150
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tidegate_infra.cli", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=timeout_seconds,
+        check=False,
+    )
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """Directory whose stack, if any, is stopped in the end."""
+    yield tmp_path / "stack"
+    tidegate("down", "--data-dir", tmp_path / "stack")
+
+
+def test_a_directory_without_a_stack_is_told_with_the_command_that_starts_one(
+    cli: Any, tmp_path: Path
+) -> None:
+    status = cli("status", "--data-dir", tmp_path)
+    assert status.code == 1
+    assert f"tidegate up --data-dir {tmp_path}" in status.out
+    assert cli("status", "--data-dir", tmp_path, "--json").rows[0]["running"] is False
+    assert cli("down", "--data-dir", tmp_path).code == 0
+    assert cli("logs", "--data-dir", tmp_path).code == 3
+
+
+def test_flags_that_do_not_go_together_and_unknown_demos_end_with_2(cli: Any, tmp_path: Path) -> None:
+    assert cli("up", "--exit", "--data-dir", tmp_path).code == 2
+    assert cli("up", "--demo", "healthy", "--exit", "--detach", "--data-dir", tmp_path).code == 2
+    unknown = cli("up", "--demo", "helthy", "--data-dir", tmp_path)
+    assert unknown.code == 2
+    assert "healthy" in unknown.err
+    assert not (tmp_path / "kafka").exists()
+
+
+def test_a_port_in_use_ends_with_3_and_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tidegate("up", "--data-dir", tmp_path, "--kafka-port", port)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[1:] == [
+        f"tidegate: port {port} for Kafka is in use: stop what listens there, or choose another"
+    ]
+
+
+def test_logs_prints_the_last_lines_of_each_process(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "sink.log").write_text("one\ntwo\n")
+    (tmp_path / "logs" / "kafka.log").write_bytes(b"\xff broken\n")
+    assert cli("logs", "sink", "-n", "1", "--data-dir", tmp_path).out == "two\n"
+    assert cli("logs", "--data-dir", tmp_path).out == "kafka | \ufffd broken\nsink  | one\nsink  | two\n"
+    unknown = cli("logs", "snk", "--data-dir", tmp_path)
+    assert unknown.code == 2
+    assert "kafka, sink" in unknown.err
+
+
+def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
+    started = tidegate("up", "--detach", "--data-dir", data_dir)
+    assert started.returncode == 0, started.stderr
+    at = ("--data-dir", data_dir)
+    second = tidegate("up", *at)
+    assert second.returncode == 5
+    assert "a stack already runs" in second.stderr
+
+    status = tidegate("status", "--json", *at)
+    assert status.returncode == 0
+    facts = json.loads(status.stdout)
+    assert {member["name"] for member in facts["processes"]} == {"kafka", *process.names()}
+    assert {member["state"] for member in facts["processes"]} == {"ready"}
+
+    call = {
+        "ts_start": "2026-03-01T12:00:00Z",
+        "ts_end": "2026-03-01T12:00:01Z",
+        "tenant": "acme",
+        "app": "chat",
+        "environment": "prod",
+        "operation": "chat",
+        "provider": "openai",
+        "request_model": "gpt-4o",
+        "status": "ok",
+    }
+    emitted = tidegate("emit", "-", "--json", *at, stdin=json.dumps(call))
+    assert (emitted.returncode, emitted.stdout) == (0, '{"accepted": 1, "rejected": 0}\n')
+
+    doctor = tidegate("doctor", "--json", *at)
+    assert doctor.returncode == 0, doctor.stdout
+    assert tidegate("logs", "sink", *at).returncode == 0
+
+    os.kill(facts["pid"], signal.SIGTERM)
+    assert tidegate("down", *at).returncode == 0
+    assert tidegate("status", *at).returncode == 1
