@@ -14,7 +14,8 @@ from tidegate_infra.settings import Settings
 from tidegate_infra.store.accounts import Account
 from tidegate_infra.store.directory import StoreDirectory
 from tidegate_infra.store.engine import Engine
-from tidegate_infra.store.server import BrokenStreamError, Server, is_loopback
+from tidegate_infra.store.server import Server, is_loopback
+from tidegate_infra.store.stream import BrokenStreamError
 
 READER = "reader"
 _DEFAULT_PORT = 8123

@@ -5,21 +5,19 @@ delays another or ``/ping``.
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from email.parser import BytesParser
-from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message as Event
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
 from tidegate_infra.store import ask as asks
 from tidegate_infra.store import codings
@@ -27,16 +25,11 @@ from tidegate_infra.store.accounts import Account, authenticate
 from tidegate_infra.store.answer import LONGEST_STATEMENT_BYTES, Answer, Work, answer
 from tidegate_infra.store.engine import Engine
 from tidegate_infra.store.errors import Code, StatementError
+from tidegate_infra.store.stream import KILL_AGAIN_SECONDS, Stream, packed
 
 MOST_STATEMENTS = 64
 _SMALLEST_PACKED_BYTES = 1024
-# The engine may just have missed it: between two of its steps a statement is in no list.
-_KILL_AGAIN_SECONDS = 1.0
 _MOST_DRAINED_BYTES = 64 << 20
-
-
-class BrokenStreamError(Exception):
-    """An answer that had begun could not be finished; the connection is cut so that the client knows."""
 
 
 class Server:
@@ -114,7 +107,7 @@ class Server:
             self._running -= done is None or done.open is None
         if done.open is None:
             return _complete(done, asked.answer_coding)
-        return _Stream(done, asked, self._engine, self._threads, self._end)
+        return Stream(done, asked, self._engine, self._threads, self._end)
 
     def _end(self) -> None:
         self._running -= 1
@@ -128,7 +121,7 @@ class Server:
             while not running.done():
                 if work.only_reads:
                     await loop.run_in_executor(None, self._engine.kill, mark)
-                await asyncio.wait((running,), timeout=_KILL_AGAIN_SECONDS)
+                await asyncio.wait((running,), timeout=KILL_AGAIN_SECONDS)
             return await running
         except asyncio.CancelledError:
             body.abandon()
@@ -198,83 +191,13 @@ class _Body:
         return piece
 
 
-class _Stream(StreamingResponse):
-    """An answer that is sent while the statement still runs; its pieces are fetched on a thread."""
-
-    def __init__(
-        self,
-        done: Answer,
-        asked: asks.Ask,
-        engine: Engine,
-        threads: ThreadPoolExecutor,
-        end: Callable[[], None],
-    ) -> None:
-        tag = secrets.token_hex(8)
-        self._done = done
-        self._threads = threads
-        self._cancel = partial(engine.kill, asked.mark)
-        self._end = end
-        self._pieces = _with_exception(done.body, tag, engine.version)
-        self._fetching: Future[bytes | None] | None = None
-        headers = {**done.headers, "X-ClickHouse-Exception-Tag": tag}
-        if asked.answer_coding:
-            headers["Content-Encoding"] = asked.answer_coding
-            self._pieces = _packed(self._pieces, codings.packer(asked.answer_coding))
-        super().__init__(self._fetch(), headers=headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close))
-            self._end()
-
-    async def _fetch(self) -> AsyncIterator[bytes]:
-        while True:
-            self._fetching = self._threads.submit(next, self._pieces, None)
-            piece = await asyncio.wrap_future(self._fetching)
-            if piece is None:
-                return
-            yield piece
-
-    def _close(self) -> None:
-        while self._fetching is not None and not self._fetching.done():
-            self._cancel()
-            wait([self._fetching], timeout=_KILL_AGAIN_SECONDS)
-        if self._done.open is not None:
-            self._done.open.close()
-
-
 def _complete(done: Answer, coding: str) -> Response:
     body = b"".join(done.body)
     headers = dict(done.headers)
     if coding and len(body) >= _SMALLEST_PACKED_BYTES:
-        body = b"".join(_packed(iter([body]), codings.packer(coding)))
+        body = b"".join(packed(iter([body]), codings.packer(coding)))
         headers["Content-Encoding"] = coding
     return Response(body, headers=headers)
-
-
-def _packed(pieces: Iterator[bytes], packer: codings.Packer) -> Iterator[bytes]:
-    try:
-        for piece in pieces:
-            if packed := packer.compress(piece):
-                yield packed
-    except BrokenStreamError:
-        yield packer.flush()
-        raise
-    yield packer.flush()
-
-
-def _with_exception(pieces: Iterator[bytes], tag: str, version: str) -> Iterator[bytes]:
-    try:
-        yield from pieces
-    except StatementError as error:
-        # The status is long sent: a server then puts the error between marks that no data can contain.
-        text = error.text(version).encode()
-        length = str(len(text)).encode()
-        mark = tag.encode()
-        yield b"\r\n__exception__\r\n%b\r\n%b%b %b\r\n__exception__\r\n" % (mark, text, length, mark)
-        raise BrokenStreamError(error.message) from error
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:
