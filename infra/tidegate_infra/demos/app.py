@@ -11,7 +11,7 @@ from pathlib import Path
 import tidegate
 from tidegate.assignment import Assignment
 from tidegate.client.completion import new_event_id
-from tidegate.records import DeploymentCommand, Evaluation, LLMCall, Rollout
+from tidegate.records import Evaluation, LLMCall, Rollout
 from tidegate.series import deployment_key
 from tidegate_infra import rollout_file, rollout_log
 from tidegate_infra.demos.pace import Pace
@@ -33,25 +33,12 @@ class Played:
     Parameters
     ----------
     calls
-        Calls emitted.
-    first_us, last_us
-        Event time of the first and the last answer.
-    producer_id
-        Under which the ledger knows the app.
-    served
-        Revision obeyed (0 for none) -> variant -> calls.
-    commands
-        Commands that the router obeyed, oldest first.
+        The calls that it emitted, in the order of their ends.
     calls_before
-        Revision -> calls that had been emitted when the router first obeyed it.
+        Revision -> how many calls had been emitted when the router first obeyed it.
     """
 
-    calls: int = 0
-    first_us: int = 0
-    last_us: int = 0
-    producer_id: str = ""
-    served: dict[int, dict[str, int]] = dataclasses.field(default_factory=dict)
-    commands: list[DeploymentCommand] = dataclasses.field(default_factory=list)
+    calls: list[LLMCall] = dataclasses.field(default_factory=list)
     calls_before: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
@@ -93,7 +80,7 @@ def play(
     longest_us = max(a.latency_us for answers in recording.answers.values() for a in answers)
     start_us = time.time_ns() // 1_000 - recording.arrivals_us[-1] - longest_us - _MINUTE_US
     pace = Pace(start_us, speed)
-    played = Played(first_us=start_us)
+    played = Played()
     pending: list[tuple[int, int, LLMCall, Assignment]] = []
     apply_at: float = start_us + _BEFORE_ROLLOUT_US
 
@@ -110,7 +97,7 @@ def play(
         pace.wait_until(now_us)
         if now_us >= apply_at:
             apply_at = float("inf")
-            say(f"{played.calls} calls served by {baseline.name}; now applying rollout {spec.name}")
+            say(f"{len(played.calls)} calls served by {baseline.name}; now applying rollout {spec.name}")
             pace.pause(_apply(settings, spec, router, now_us))
         session = f"{seed}-{number}"
         assignment = router.assign(session)
@@ -119,10 +106,8 @@ def play(
         heapq.heappush(pending, (call.ts_end, number, call, assignment))
     finish(start_us + recording.arrivals_us[-1] + longest_us)
     router.close()
-    client = tidegate.client.current.current()
     if not tidegate.flush(_FLUSH_SECONDS):
         say("Kafka did not confirm every event in time; the ledger will say which")
-    played.producer_id = client.counts.producer_id
     tidegate.shutdown()
     return played
 
@@ -174,7 +159,7 @@ def call_of(answer: Answer, assignment: Assignment, start_us: int, session: str)
 
 
 def check_of(call: LLMCall) -> Evaluation:
-    """Return the app's own check of an answer: did it answer?"""
+    """Return the app's own check of an answer: whether it answered."""
     return Evaluation(
         ts=call.ts_end,
         source="replay",
@@ -196,10 +181,6 @@ def _emit(call: LLMCall, assignment: Assignment) -> None:
 
 def _note(played: Played, router: tidegate.Router, call: LLMCall) -> None:
     command = router.command
-    if command is not None and command.revision not in played.calls_before:
-        played.calls_before[command.revision] = played.calls
-        played.commands.append(command)
-    played.calls += 1
-    played.last_us = max(played.last_us, call.ts_end)
-    served = played.served.setdefault(call.assignment_revision or 0, {})
-    served[call.variant] = served.get(call.variant, 0) + 1
+    if command is not None:
+        played.calls_before.setdefault(command.revision, len(played.calls))
+    played.calls.append(call)

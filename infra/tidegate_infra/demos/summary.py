@@ -1,5 +1,6 @@
 """What came of a demo: asked of the log and of the store, never of the player's own plans."""
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ SELECT variant, count() AS calls, countIf(outcome = 'answered') AS answered,
        round(quantileExact(0.5)(latency_us) / 1e6, 2) AS p50_s, sum(cost_usd) AS cost_usd
 FROM calls WHERE comparable AND assignment_reason = 'split'
 GROUP BY variant ORDER BY variant""",
-    "What was commanded, and why?": """
-SELECT revision, action, state, reason FROM deployment_commands ORDER BY revision""",
+    "What was commanded, and when in event time?": """
+SELECT revision, action, state, ts, length(evidence) AS metrics FROM deployment_commands ORDER BY revision""",
     "What do the five minutes with most calls look like?": """
 SELECT window_start, variant, calls, outcome_abstained AS abstained, input_tokens, cost_usd
 FROM windows_between(since = '2000-01-01', until = '2200-01-01')
@@ -71,7 +72,8 @@ def summarise(
     """
     spec = rollout_file.read(spec_file)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
-    end_stream(settings, played.last_us + settings.allowed_lateness_us + 60_000_000)
+    last_us = max(call.ts_end for call in played.calls)
+    end_stream(settings, last_us + settings.allowed_lateness_us + 60_000_000)
     client = connect(settings, readonly=True)
 
     def commands() -> list[DeploymentCommand]:
@@ -125,7 +127,7 @@ def _within(seconds: float, done: Callable[[], bool]) -> bool:
 def _calls(client: Any, played: Played) -> Iterator[str]:
     stored = client.query("SELECT count(), uniqExact(event_id) FROM calls").first_row
     yield ""
-    yield f"calls      {played.calls} emitted, {stored[0]} rows stored, {stored[1]} distinct"
+    yield f"calls      {len(played.calls)} emitted, {stored[0]} rows stored, {stored[1]} distinct"
 
 
 def _ledger(client: Any) -> Iterator[str]:
@@ -162,14 +164,16 @@ def _decision(
         f"decision   {made.action} (revision {made.revision}) {seconds:.0f} s of event time after the start, "
         f"after {calls} compared calls, {by_candidate} of them by the candidate"
     )
-    yield f"because    {made.reason}"
-    for row in made.evidence:
-        yield f"           {row.verdict:<12} {row.sentence}"
+    yield from _paragraph("because    ", made.reason)
     obeyed = played.calls_before.get(made.revision)
     if obeyed is None:
         yield "router     had finished before the decision"
     else:
-        yield f"router     obeyed revision {made.revision} from call {obeyed + 1} on, of {played.calls}"
+        yield f"router     obeyed revision {made.revision} from call {obeyed + 1} on, of {len(played.calls)}"
+
+
+def _paragraph(head: str, text: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, 110, initial_indent=head, subsequent_indent=" " * len(head))
 
 
 def _webhooks(deliveries: Deliveries, made: DeploymentCommand | None) -> Iterator[str]:
