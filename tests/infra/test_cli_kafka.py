@@ -318,6 +318,7 @@ def test_a_specification_is_written_once_and_replaced_by_the_next_generation(
     assert "unchanged" in again.err
     assert cli("rollout", "diff", "-f", spec_file).code == 0
     spec_file.write_text(SPEC.replace("10%", "20%"))
+    assert cli("rollout", "diff", "-f", spec_file, "--json").rows[0]["differs"] is True
     changed = cli("rollout", "diff", "-f", spec_file)
     assert changed.code == 1
     assert "-  - {weight: 10%}\n+  - {weight: 20%}" in changed.out
@@ -373,7 +374,7 @@ def test_a_broken_file_ends_with_3_and_every_error(
     for verb in ("apply", "lint", "diff"):
         outcome = cli("rollout", verb, "-f", spec_file)
         assert (outcome.code, outcome.out) == (3, "")
-        assert f"{spec_file}:5:" in outcome.err
+        assert outcome.err.startswith(f"{spec_file}:5:")
         assert f"{spec_file}:10:" in outcome.err
     assert stored(settings, ROLLOUTS, Rollout) == []
 
@@ -398,6 +399,9 @@ def test_lint_checks_several_files_and_names_the_errors_of_all(
     assert f"{spec_file}: fine: june, 2 steps, 2 metrics" in outcome.err
     assert f"{broken}:1:" in outcome.err
     assert "gone.yaml" in outcome.err
+    rows = cli("rollout", "lint", "-f", spec_file, "-f", broken, "--json").rows
+    assert [row["fine"] for row in rows] == [True, False]
+    assert rows[1]["problems"][0]["line"] == 1
 
 
 def test_a_rollout_that_the_stream_has_not_seen_is_pending(cli: Any, applied: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.errors import ConfigError
 from tidegate_infra.cli import rollout_action
 from tidegate_infra.cli.options import (
     DataDir,
@@ -44,19 +43,35 @@ def lint(
     file: Annotated[
         list[Path], typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML; repeat it for more.")
     ],
+    as_json: Json = False,
 ) -> None:
     """Check rollout files and name every error with its line; asks neither Kafka nor the store."""
     from tidegate_infra import rollout_file
 
-    problems = []
+    code = 0
     for path in file:
+        problems: list[rollout_file.Problem] = []
         try:
             spec = rollout_file.read(path)
             say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
+        except rollout_file.RolloutFileError as error:
+            say(str(error))
+            problems, code = error.problems, error.exit_code
+        if as_json:
+            found = [dataclasses.asdict(problem) for problem in problems]
+            write(to_json({"file": str(path), "fine": not found, "problems": found}))
+    raise typer.Exit(code)
+
+
+def _read(file: Path) -> "Rollout":
+    """Read a rollout file; on mistakes, say each in a line of its own that editors can follow."""
+    from tidegate_infra import rollout_file
+
+    try:
+        return rollout_file.read(file)
+    except rollout_file.RolloutFileError as error:
+        say(str(error))
+        raise typer.Exit(error.exit_code) from None
 
 
 @app.command()
@@ -77,11 +92,9 @@ def apply(
     changes nothing. When somebody else applied at the same time, one of the two ends with 5.
     """
     from tidegate.series import deployment_key
-    from tidegate_infra import rollout_file, rollout_log
+    from tidegate_infra import rollout_log
 
-    spec = dataclasses.replace(
-        rollout_file.read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000
-    )
+    spec = dataclasses.replace(_read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000)
     settings = settings_of(data_dir)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings, key)
@@ -119,22 +132,25 @@ def _applied(spec: "Rollout", what: str, as_json: bool) -> None:
 
 
 @app.command()
-def diff(file: File, data_dir: DataDir = None) -> None:
+def diff(file: File, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Print how a file differs from the present specification; exit 1 when it does."""
     from tidegate.series import deployment_key
-    from tidegate_infra import rollout_file, rollout_log
+    from tidegate_infra import rollout_log
 
-    spec = rollout_file.read(file)
+    spec = _read(file)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings_of(data_dir), key).spec
-    if present is not None and present.spec_hash == spec.spec_hash:
-        say(f"{key}: no difference to generation {present.generation}")
-        return
+    differs = present is None or present.spec_hash != spec.spec_hash
     before = [] if present is None else present.source_yaml.splitlines()
-    name = "nothing" if present is None else f"generation {present.generation}"
-    for line in difflib.unified_diff(before, spec.source_yaml.splitlines(), name, str(file), lineterm=""):
-        write(line)
-    raise typer.Exit(1)
+    name = "nothing" if present is None else f"{key} generation {present.generation}"
+    lines = list(difflib.unified_diff(before, spec.source_yaml.splitlines(), name, str(file), lineterm=""))
+    if as_json:
+        write(to_json({"key": key, "differs": differs, "diff": lines if differs else []}))
+    elif differs:
+        write("\n".join(lines))
+    if differs:
+        raise typer.Exit(1)
+    say(f"{name}: no difference")
 
 
 @app.command("list")

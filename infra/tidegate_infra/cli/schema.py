@@ -67,6 +67,7 @@ def check(
         list[Path] | None,
         typer.Argument(metavar="[FILE.avsc]...", help="Proposed next versions of records of the contract."),
     ] = None,
+    output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
     """Check that every version can still be read, and what the next one would break.
@@ -84,7 +85,7 @@ def check(
         for subject, history in histories.items()
         for problem in _problems(history)
     ]
-    write_rows(problems, ("subject", "problem"), Format.JSON if as_json else Format.TABLE)
+    write_rows(problems, ("subject", "problem"), chosen(output, as_json))
     count = sum(map(len, histories.values()))
     found = "1 problem" if len(problems) == 1 else f"{len(problems) or 'no'} problems"
     say(f"{len(histories)} records, {count} versions: {found}")

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tidegate_infra.cli.options import DataDir, DryRun, Json, Yes, agreed, noun, settings_of
-from tidegate_infra.cli.output import say, to_json, write
+from tidegate_infra.cli.options import DataDir, DryRun, Json, Output, Yes, agreed, chosen, noun, settings_of
+from tidegate_infra.cli.output import Format, say, write, write_rows
 
 if TYPE_CHECKING:
     from tidegate_infra.kafka.topics import Change
@@ -13,13 +13,13 @@ app = noun("Topics as code.")
 
 
 @app.command()
-def plan(data_dir: DataDir = None, as_json: Json = False) -> None:
+def plan(data_dir: DataDir = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
     """Compare Kafka with the topic table: what `apply` would create, alter or refuse."""
     from tidegate_infra.kafka import scan, topics
 
     settings = settings_of(data_dir)
     scan.check_answers(settings)
-    _print(topics.plan(settings), as_json)
+    _print(topics.plan(settings), chosen(output, as_json))
 
 
 @app.command()
@@ -35,11 +35,15 @@ def apply(data_dir: DataDir = None, yes: Yes = False, dry_run: DryRun = False, a
             say(str(change))
         agreed(f"Change the topics of {settings.kafka}?", yes=yes, alone=True)
         changes = topics.apply(settings)
-    _print(changes, as_json)
+    _print(changes, chosen(Format.TABLE, as_json))
 
 
-def _print(changes: "list[Change]", as_json: bool) -> None:
-    for change in changes:
-        write(to_json(asdict(change)) if as_json else str(change))
+def _print(changes: "list[Change]", how: Format) -> None:
+    if how is Format.TABLE:
+        for change in changes:
+            write(str(change))
+    else:
+        rows = [asdict(change) for change in changes]
+        write_rows(rows, ("kind", "topic", "what", "before", "after"), how)
     if not changes:
         say("Kafka is as the topic table says")
