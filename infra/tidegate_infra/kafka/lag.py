@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
 
 from tidegate_infra.kafka.client import admin, explained, group_name
 from tidegate_infra.settings import Settings
@@ -23,7 +23,7 @@ class Group:
     members
         Processes that are in it now.
     lag
-        Messages between what it has settled and the end of its topics. A range that is being worked on counts.
+        Messages between what it has settled and the ends of its topics; ranges in work are not settled.
     """
 
     name: str
@@ -67,7 +67,7 @@ def _lag(client: AdminClient, group: str) -> int:
         }
         if not settled:
             return 0
-        latest = {TopicPartition(*place): OffsetSpec.latest() for place in settled}
+        latest = {TopicPartition(*place): OffsetSpec.latest() for place in settled}  # type: ignore[no-untyped-call]
         ends = client.list_offsets(latest, request_timeout=_ANSWER_SECONDS)
         return sum(
             max(0, answer.result().offset - settled[place.topic, place.partition])
