@@ -13,7 +13,7 @@ a range of another epoch is worth nothing.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,12 +336,33 @@ class RangeConsumer:
             key = (self._plain[tp.topic], tp.partition)
             log = Log(key[0], self._topic_ids[key[0]], tp.partition, lows[key], highs[key])
             tracks[key] = self._track(log, tp)
+        if not self._keep_starts(committed, tracks):
+            return False
         self._member, self._tracks, self._unread = member, tracks, False
         self._consumer.assign(
             [TopicPartition(self._real[topic], p, track.lo) for (topic, p), track in tracks.items()]
         )
         self._paused = set(keys)
         return True
+
+    def _keep_starts(
+        self, committed: Sequence[TopicPartition], tracks: Mapping[tuple[str, int], Track]
+    ) -> bool:
+        """Commit where new partitions begin: a start at the end must not move with every restart."""
+        new = [
+            TopicPartition(
+                tp.topic,
+                tp.partition,
+                tracks[self._plain[tp.topic], tp.partition].lo,
+                metadata=settled_metadata(self._topic_ids[self._plain[tp.topic]]),
+            )
+            for tp in committed
+            if tp.offset < 0
+        ]
+        refused = self._refusals(new)
+        if refused:
+            _log.warning("positions_unknown", group=self.group, error=str(refused))
+        return not refused
 
     def _track(self, log: Log, committed: TopicPartition) -> Track:
         where = f"{log.topic}[{log.partition}]"
@@ -467,20 +488,22 @@ class RangeConsumer:
             raise ClaimLost(f"ranges dropped: {reason}")
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
-        if not offsets:
-            return
-        try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
-            refused = [f"{tp.topic}[{tp.partition}]: {tp.error.str()}" for tp in answers if tp.error]
-        except KafkaException as error:
-            refused = [str(error)]
-        if refused:
-            # Whether it was refused or only not answered: the group's own word is read again before
-            # anything else.
+        if refused := self._refusals(offsets):
+            # Whether it was refused or only not answered: the group's own word is read again before anything
+            # else.
             keys = self._assigned
             self._drop()
             self._assigned, self._unread = keys, bool(keys)
             raise ClaimLost(f"commit refused: {refused}")
+
+    def _refusals(self, offsets: list[TopicPartition]) -> list[str]:
+        if not offsets:
+            return []
+        try:
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            return [str(error)]
+        return [f"{tp.topic}[{tp.partition}]: {tp.error.str()}" for tp in answers if tp.error]
 
     def _at(self, range_: Range, offset: int, metadata: str) -> TopicPartition:
         return TopicPartition(self._real[range_.topic], range_.partition, offset, metadata=metadata)

@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from tidegate import codec
 from tidegate.errors import ContractError, DependencyUnavailable
+from tidegate.records import Evaluation, Feedback
 from tidegate.registry import SchemaRegistry
-from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK, TOPICS
+from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.ranges import Message, Range
 from tidegate_infra.settings import Settings
@@ -39,17 +40,14 @@ def key_identity(message: Message, _registry: codec.Registry | None = None) -> I
     return key if source is None else (key, source)
 
 
-def value_identity(message: Message, registry: codec.Registry | None = None) -> Identity:
+def rating_identity(message: Message, registry: codec.Registry | None = None) -> Identity:
     """Identity of feedback and evaluations: the record's id, and whether its series is there.
 
     Such a record may come a second time with the series that it lacked; both are taken. What cannot be read
     is nobody's copy.
     """
-    value = message.value()
-    if value is None:
-        return None
     try:
-        record = codec.decode(value, registry, (*TOPICS[FEEDBACK].records, *TOPICS[EVALUATIONS].records))
+        record = codec.decode(message.value() or b"", registry, (Feedback, Evaluation))
     except ContractError:
         return None
     return (record.event_id, record.series is not None, _requeued(message))
@@ -62,8 +60,8 @@ def _requeued(message: Message) -> bytes | None:
 
 IDENTITIES: dict[str, Callable[[Message, codec.Registry | None], Identity]] = {
     CALLS: key_identity,
-    FEEDBACK: value_identity,
-    EVALUATIONS: value_identity,
+    FEEDBACK: rating_identity,
+    EVALUATIONS: rating_identity,
 }
 
 
@@ -118,7 +116,7 @@ class Duplicates:
     settings
         Where Kafka is, and `duplicate_block`, the offsets in a block.
     topic
-        Topic without the installation's prefix: calls, feedback or evaluations.
+        Topic without the installation's prefix, one of `IDENTITIES`.
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
