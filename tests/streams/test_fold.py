@@ -105,7 +105,9 @@ def arriving(journal_class, calls, delays, every_us, size, repeat=False, parts=1
             messages.append(journal.beat(clock_us - 2 * SECOND))
         made = journal.calls([calls[i] for i in batch], parts=parts)
         messages += made + (made if repeat else [])
-    return [*messages, journal.beat(START + 2 * DAY)]
+    # Slowly past the end of the longest sliding windows, so that what they need no more is forgotten.
+    slow = [journal.beat(START + seconds * SECOND) for seconds in range(180, 480, 75)]
+    return [*messages, *slow, journal.beat(START + 2 * DAY)]
 
 
 def chunks(items, size):
@@ -121,10 +123,14 @@ def test_final_rows_are_the_same_for_any_order_split_and_repetition_within_the_a
     others = data.draw(st.permutations(delays))
     one = arriving(journal, calls, delays, every_us=31 * SECOND, size=4)
     other = arriving(journal, calls, others, every_us=17 * SECOND, size=7, repeat=True, parts=3)
-    finals = [
-        newest(windows(fold_all(messages))).filter(pl.col("phase") == "final").drop(SAME)
-        for messages in (one, other)
-    ]
+    finals = []
+    for messages in (one, other):
+        rows = windows(fold_all(messages))
+        window = ["rollup", "series_id", "window", "window_start"]
+        assert not rows.select(*window, pl.col("version") // 4).is_duplicated().any()
+        final = rows.filter(pl.col("phase") == "final")
+        assert not final.select(window).is_duplicated().any()
+        finals.append(final.sort(window).drop(SAME))
     assert finals[0].height > 0
     assert finals[0].equals(finals[1])
 
@@ -314,6 +320,47 @@ def test_a_late_call_sends_its_own_series_again_and_no_other(journal):
     late = rows.filter(pl.col("phase") == "late")
     assert set(late.filter(pl.col("rollup") == "release").get_column("variant")) == {"v1"}
     assert late.height < 500
+
+
+def test_late_calls_are_a_stratum_of_their_own_in_the_next_look_and_in_no_other(journal, monkeypatch):
+    seen = []
+
+    def on_look(state, pane_end_us, strata, at):
+        calls = {(key.pane_us, key.is_late): sum(v.calls for v in strata[key].values()) for key in strata}
+        seen.append((pane_end_us - START, calls))
+        return state, []
+
+    monkeypatch.setattr(fold.machine, "on_look", on_look)
+    made = journal()
+    early, later = (made.Call(ts_us=START + seconds * SECOND) for seconds in (1, 21))
+    messages = [
+        made.rollout(codec.encode(rollout())),
+        *made.calls([early] * 3),
+        made.beat(START + 10 * SECOND),
+        *made.calls([early, later, later]),
+        made.beat(START + 40 * SECOND),
+    ]
+    fold_all(messages)
+    pane = {seconds: START + (seconds - 10) * SECOND for seconds in (10, 20, 30, 40)}
+    assert seen == [
+        (10 * SECOND, {(pane[10], False): 3}),
+        (20 * SECOND, {(pane[10], True): 1}),
+        (30 * SECOND, {(pane[30], False): 2}),
+        (40 * SECOND, {}),
+    ]
+
+
+def test_when_many_series_change_each_is_shown_in_its_turn(journal, monkeypatch):
+    monkeypatch.setattr(fold, "EARLY_SERIES", 3)
+    made = journal()
+    calls = [made.Call(ts_us=START + SECOND, dimensions={"variant": f"v{i}"}) for i in range(4)]
+    messages = [made.beat(START), *made.calls(calls), *[made.beat(START + SECOND)] * 4]
+    shown = [
+        windows(records).select(pl.struct("rollup", "variant").n_unique()).item()
+        for _, records in replay(numbered(messages), 0, RULES)
+        if records
+    ]
+    assert shown == [3, 3, 2]
 
 
 def test_calls_beyond_the_allowed_lateness_are_in_no_window_and_counted_where_they_arrive(journal):
