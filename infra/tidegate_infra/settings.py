@@ -194,7 +194,8 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, str]:
         """Return what differs from the defaults, without secrets, as a stack's file keeps it."""
-        values = {name: getattr(self, name) for name in self._changed()}
+        # Without its secret the webhook's address would be refused; only the process that posts needs both.
+        values = {name: getattr(self, name) for name in self._changed() if name != "webhook_url"}
         return {name: _plain(value) for name, value in values.items() if not isinstance(value, SecretStr)}
 
     def _changed(self) -> list[str]:

@@ -138,6 +138,17 @@ def test_settings_of_a_local_stack_come_from_its_file(cli: Any, tmp_path: Path) 
     assert (prefix["value"], prefix["origin"]) == ("theirs.", "env TIDEGATE_TOPIC_PREFIX")
 
 
+def test_a_stack_that_posts_webhooks_can_be_asked(cli: Any, tmp_path: Path) -> None:
+    running = Settings(
+        webhook_url="https://example.com/hook", webhook_secret="whsec_c2VjcmV0", topic_prefix="x."
+    )
+    (tmp_path / "stack.json").write_text(json.dumps({"settings": running.public()}))
+    outcome = cli("config", "show", "--json", "--data-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "x." in outcome.out
+    assert "c2VjcmV0" not in (tmp_path / "stack.json").read_text()
+
+
 def test_config_show_masks_secrets(cli: Any) -> None:
     outcome = cli("config", "show", "-o", "yaml", TIDEGATE_CLICKHOUSE_PASSWORD="hunter2")
     assert outcome.code == 0
