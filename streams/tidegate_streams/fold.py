@@ -229,7 +229,7 @@ def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[
     if state.ticks.tick(beat):
         _roll_up_arrived(state)
         shown, state.changed = state.changed.head(EARLY_SERIES), state.changed.slice(EARLY_SERIES)
-        if windows:
+        if windows and shown.height:
             closed_us = _NEVER if state.closed_us is None else state.closed_us
             formed.append(emissions.in_between(state.history, state.unclosed.rows(), shown, closed_us))
     metrics = _metrics(state, offset, rollups.concat(formed)) if formed else []
@@ -238,6 +238,8 @@ def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[
 
 def _roll_up_arrived(state: State) -> None:
     """Roll up what has arrived since the last time, and note which series it changed."""
+    if not state.arrived:
+        return
     fresh = rollups.roll_up(rollups.concat([EMPTY, *state.arrived]))
     state.arrived = []
     state.unclosed.add(fresh)
@@ -262,7 +264,7 @@ def _close(state: State, offset: int, until_us: int, *, windows: bool) -> tuple[
     state.closed_us = until_us
     lateness_us = state.rules.allowed_lateness_us
     due = []
-    if windows:
+    if windows and not state.history.is_empty:
         due.append(emissions.at_close(state.history, late, before_us, until_us, lateness_us))
     state.history.forget(until_us, lateness_us)
     return due, [*decided, *_overflows_resolved(state, until_us)]

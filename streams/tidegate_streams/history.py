@@ -26,6 +26,11 @@ class History:
 
     tables: dict[int, Frames] = field(default_factory=lambda: dict.fromkeys(GRAINS, rollups.EMPTY))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no window holds anything."""
+        return not any(rows.height for table in self.tables.values() for rows in table.values())
+
     def close(self, panes: Frames, late: Frames, before_us: int, until_us: int) -> None:
         """Take in the panes that close, and rows that came late.
 
