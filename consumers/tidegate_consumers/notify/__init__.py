@@ -1,6 +1,11 @@
 """Alerts and deployment commands, told to people and scripts: a signed webhook, at least once.
 
-``message`` turns a record into what is posted, ``address`` decides where it may be posted, ``delivery`` posts it
-once, ``schedule`` says when again and when no more, and ``process`` puts them around a consumer that commits an
-offset only when its record was delivered or dead-lettered.
+``message``   a record -> what is posted: id, type, body
+``address``   where it may be posted
+``delivery``  one attempt, and what became of it
+``schedule``  when again, and when no more
+``offsets``   how far a partition is done when its records are done in any order
+``source``    the consumer that reads on while records wait
+``figures``   what is measured
+``process``   all of it, at work
 """

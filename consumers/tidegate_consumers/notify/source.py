@@ -1,0 +1,225 @@
+"""The records of a consumer group, read on while earlier ones wait, committed when they are done."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from tidegate_consumers.notify.offsets import Offsets
+from tidegate_infra.kafka import client
+from tidegate_infra.settings import Settings
+
+Place = tuple[str, int]
+
+MOST_WAITING = 100
+"""Records of a partition that wait at a time; then it is paused, and polled on."""
+
+_log = structlog.get_logger(__name__)
+
+_ANSWER_S = 5.0
+_END = -1  # librdkafka's OFFSET_END
+
+# What only a person can repair; the rest librdkafka repairs by itself, and says so meanwhile.
+_FINAL = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
+
+
+class Source:
+    """Reads topics record by record; never waits.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    group
+        Name of the process in the consumer group.
+    topics
+        Topics without the installation's prefix.
+
+    Notes
+    -----
+    A group that never was begins at the end. That beginning is committed before anything is read, so that
+    what comes in while the process is down is not taken for the past.
+    """
+
+    def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
+        self._plain = {settings.topic_prefix + topic: topic for topic in topics}
+        self._real = {topic: real for real, topic in self._plain.items()}
+        self._offsets: dict[Place, Offsets] = {}
+        self._committed: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        self._assigned: list[Place] = []
+        self._unread = True
+        self.epoch = 0
+        self._consumer: Consumer = client.consumer(
+            settings, group, enable_auto_offset_store=False, fetch_wait_max_ms=100, on_commit=self._on_commit
+        )
+        self._consumer.subscribe(
+            list(self._plain), on_assign=self._on_assign, on_revoke=self._on_leave, on_lost=self._on_leave
+        )
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it stands where its partitions begin: nothing published from now on is missed."""
+        return not self._unread
+
+    def read(self) -> list[tuple[str, Message]]:
+        """Return what came in, with its topic. Each record has to be `done` at some time.
+
+        Raises
+        ------
+        TidegateError
+            Kafka refuses for good.
+        """
+        if self._unread and self._assigned:
+            self._begin()
+        epoch = self.epoch
+        messages = self._consumer.consume(MOST_WAITING, 0)
+        if self._unread or self.epoch != epoch:
+            return []
+        came = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._judge(error)
+                continue
+            topic = self._plain[str(message.topic())]
+            self._offsets[topic, _number(message.partition())].read(_number(message.offset()))
+            came.append((topic, message))
+        self._steer()
+        return came
+
+    def done(self, topic: str, message: Message, epoch: int) -> None:
+        """Note that a record need not be read again; in another epoch it belongs to somebody else."""
+        if epoch == self.epoch:
+            self._offsets[topic, _number(message.partition())].done(_number(message.offset()))
+
+    def commit(self, *, wait: bool = False) -> None:
+        """Commit what is done; a refused commit is tried again."""
+        if self._unread:
+            return
+        moved = {
+            place: offsets.next
+            for place, offsets in self._offsets.items()
+            if offsets.next != self._committed[place]
+        }
+        if not moved:
+            return
+        places = [TopicPartition(self._real[topic], number, at) for (topic, number), at in moved.items()]
+        if wait:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        else:
+            self._consumer.commit(offsets=places, asynchronous=True)
+        self._committed |= moved
+
+    def standing(self) -> dict[str, tuple[int, int]]:
+        """Return by topic how many records wait, and how many are not done at all."""
+        found = dict.fromkeys(self._real, (0, 0))
+        for (topic, number), offsets in self._offsets.items():
+            _, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._real[topic], number), cached=True
+            )
+            waiting, lag = found[topic]
+            found[topic] = (waiting + offsets.waiting, lag + max(0, high - offsets.next))
+        return found
+
+    def close(self) -> None:
+        """Commit what is done, and leave the group."""
+        try:
+            self.commit(wait=True)
+        except KafkaException as error:
+            _log.warning(
+                "commit_refused", error=str(error.args[0]), effect="some records are delivered again"
+            )
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop()
+        self._assigned = [(self._plain[tp.topic], tp.partition) for tp in partitions]
+        self._unread = bool(partitions)
+        # Paused until it is known where they begin.
+        for tp in partitions:
+            tp.offset = _END
+        consumer.assign(partitions)
+        consumer.pause(partitions)
+
+    def _on_leave(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        self.epoch += 1
+        self._offsets, self._committed, self._paused = {}, {}, set()
+        self._assigned, self._unread = [], True
+
+    def _begin(self) -> None:
+        """Take up every partition where the group left it; without an answer, at the next turn."""
+        asked = [TopicPartition(self._real[topic], number) for topic, number in self._assigned]
+        starts: dict[Place, int] = {}
+        fresh = []
+        try:
+            for tp in self._consumer.committed(asked, timeout=_ANSWER_S):
+                if tp.error is not None:
+                    raise KafkaException(tp.error)
+                low, high = self._consumer.get_watermark_offsets(tp, timeout=_ANSWER_S)
+                place = (self._plain[tp.topic], tp.partition)
+                starts[place] = _start(place, tp.offset, low, high)
+                if starts[place] != tp.offset:
+                    fresh.append(TopicPartition(tp.topic, tp.partition, starts[place]))
+            if fresh:
+                self._consumer.commit(offsets=fresh, asynchronous=False)
+        except KafkaException as error:
+            self._judge(error.args[0])
+            return
+        self._consumer.assign(
+            [TopicPartition(self._real[topic], number, at) for (topic, number), at in starts.items()]
+        )
+        self._offsets = {place: Offsets(at) for place, at in starts.items()}
+        self._committed = starts
+        self._unread = False
+
+    def _steer(self) -> None:
+        full = {place for place, offsets in self._offsets.items() if offsets.waiting >= MOST_WAITING}
+        if pausing := full - self._paused:
+            self._consumer.pause([TopicPartition(self._real[topic], n) for topic, n in pausing])
+        if resuming := self._paused - full:
+            self._consumer.resume([TopicPartition(self._real[topic], n) for topic, n in resuming])
+        self._paused = full
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        for tp in places:
+            refused = error or tp.error
+            place = (self._plain[tp.topic], tp.partition)
+            if refused is not None and place in self._committed:
+                _log.warning("commit_refused", topic=place[0], error=refused.str())
+                self._committed[place] = -1
+
+    def _judge(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _FINAL:
+            raise client.explained(KafkaException(error), "reading what is to be delivered")
+        _log.warning("kafka_trouble", error=error.str())
+
+
+def _start(place: Place, committed: int, low: int, high: int) -> int:
+    if committed < 0:
+        return high
+    if committed > high:
+        _log.error(
+            "log_replaced", topic=place[0], committed=committed, end=high, effect="read from its start"
+        )
+        return low
+    if committed < low:
+        _log.error("lost_to_retention", topic=place[0], records_at_most=low - committed, first_left=low)
+        return low
+    return committed
+
+
+def _number(value: Any) -> int:
+    # Messages that carry no error have all their coordinates; the stubs do not know.
+    return int(value)
