@@ -216,10 +216,12 @@ def test_json_keeps_money_exact_and_yaml_says_the_same(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "- cost: '0.000000001'\n  bytes: ff\n  n: 1\n"
 
 
-def test_wide_adds_columns() -> None:
-    rows = [{"a": 1, "b": 2}]
-    assert output.table(rows, ["a"])[0] == "A"
-    assert output.table(rows, ["a", "b"])[0] == "A  B"
+def test_wide_adds_columns_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"a": "x" * 200, "b": 2}]
+    output.write_rows(rows, ["a"], Format.TABLE, wide=["b"], most_chars=80)
+    assert capsys.readouterr().out == f"A\n{'x' * 79}…\n"
+    output.write_rows(rows, ["a"], Format.WIDE, wide=["b"], most_chars=80)
+    assert capsys.readouterr().out == f"A{' ' * 199}  B\n{'x' * 200}  2\n"
 
 
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ def log(
         ("time", "deployment", "kind", "revision", "what", "by", "detail"),
         how,
         wide=("tenant", "environment", "command_id"),
+        most_chars=80,
     )
 
 

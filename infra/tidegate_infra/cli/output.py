@@ -49,7 +49,13 @@ def write(data: str) -> None:
     print(data)  # noqa: T201 - this is the command line's voice
 
 
-def write_rows(rows: Iterable[Row], columns: Sequence[str], how: Format, wide: Sequence[str] = ()) -> None:
+def write_rows(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    how: Format,
+    wide: Sequence[str] = (),
+    most_chars: int | None = None,
+) -> None:
     """Print a list: one JSON object a line, one YAML list, or a table of the columns.
 
     Parameters
@@ -60,6 +66,8 @@ def write_rows(rows: Iterable[Row], columns: Sequence[str], how: Format, wide: S
         Fields of the table, and those that `Format.WIDE` adds.
     how
         As the options say.
+    most_chars
+        Longer texts are cut in a table that is not wide.
     """
     match how:
         case Format.JSON:
@@ -68,8 +76,9 @@ def write_rows(rows: Iterable[Row], columns: Sequence[str], how: Format, wide: S
         case Format.YAML:
             write(to_yaml(list(rows)))
         case _:
-            shown = [*columns, *wide] if how is Format.WIDE else list(columns)
-            for line in table(list(rows), shown):
+            is_wide = how is Format.WIDE
+            shown = [*columns, *wide] if is_wide else list(columns)
+            for line in table(list(rows), shown, None if is_wide else most_chars):
                 write(line)
 
 
@@ -85,11 +94,11 @@ def write_one(value: Row, how: Format, lines: Callable[[], Iterable[str]]) -> No
                 write(line)
 
 
-def table(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Lay rows out under their columns' names; numbers stand to the right."""
+def table(rows: Sequence[Row], columns: Sequence[str], most_chars: int | None = None) -> list[str]:
+    """Lay rows out under their columns' names; numbers stand to the right, longer texts are cut."""
     if not rows:
         return []
-    cells = [[cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[_cut(cell(row.get(column)), most_chars) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[at]) for line in cells)) for at, column in enumerate(columns)]
     right = [
         all(isinstance(row.get(column), int | float | Decimal | None) for row in rows) for column in columns
@@ -104,6 +113,10 @@ def _padded(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -
         text.rjust(width) if is_right else text.ljust(width)
         for text, width, is_right in zip(line, widths, right, strict=True)
     ]
+
+
+def _cut(text: str, most_chars: int | None) -> str:
+    return text if most_chars is None or len(text) <= most_chars else text[: most_chars - 1] + "…"
 
 
 def cell(value: Any) -> str:

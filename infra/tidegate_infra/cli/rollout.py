@@ -295,7 +295,8 @@ def history(
     how = chosen(output, as_json)
     if how in (Format.TABLE, Format.WIDE):
         events = [event | {"time": time_text(event["ts"])} for event in events]
-    write_rows(events, ("time", "kind", "what", "generation", "revision", "by", "reason"), how, wide=("id",))
+    columns = ("time", "kind", "what", "generation", "revision", "by", "reason")
+    write_rows(events, columns, how, wide=("id",), most_chars=80)
 
 
 @app.command()

@@ -166,7 +166,7 @@ def lines(view: Mapping[str, Any]) -> list[str]:
         said.append(f"served      {exposed['variant']}: {exposed['calls']} calls{units}")
     if view["metrics"]:
         said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS), ""]
-        said += [f"{metric['name']}: {metric['sentence']}" for metric in view["metrics"]]
+        said += [metric["sentence"] for metric in view["metrics"]]
     return said
 
 
