@@ -22,7 +22,7 @@ RECORDING = recording.load()
 COST_NANO = {
     (a.model, a.input_tokens, a.output_tokens): a.cost_usd_nano for m in RECORDING.answers.values() for a in m
 }
-SPEED = 40.0
+SPEED = 60.0
 LATENESS_US = 600_000_000
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system"), pytest.mark.timeout(280)]

@@ -11,15 +11,20 @@ from pathlib import Path
 import tidegate
 from tidegate.assignment import Assignment
 from tidegate.client.completion import new_event_id
-from tidegate.records import Evaluation, LLMCall, Rollout
+from tidegate.client.configuration import Configuration
+from tidegate.client.following import Follower
+from tidegate.client.notices import Notices
+from tidegate.records import Evaluation, LLMCall, Rollout, RolloutProgress
 from tidegate.series import deployment_key
+from tidegate.topics import PROGRESS
 from tidegate_infra import rollout_file, rollout_log
-from tidegate_infra.demos.pace import Pace
+from tidegate_infra.demos.pace import Leash, Pace
 from tidegate_infra.demos.recording import MARCH, Answer, Recording
 from tidegate_infra.settings import Settings
 
 _MINUTE_US = 60_000_000
 _BEFORE_ROLLOUT_US = 2 * _MINUTE_US
+_LEAD_US = 90_000_000
 _COMMAND_SECONDS = 30.0
 _FLUSH_SECONDS = 30.0
 
@@ -79,7 +84,8 @@ def play(
     router.ready(_COMMAND_SECONDS)
     longest_us = max(a.latency_us for answers in recording.answers.values() for a in answers)
     start_us = time.time_ns() // 1_000 - recording.arrivals_us[-1] - longest_us - _MINUTE_US
-    pace = Pace(start_us, speed)
+    pace, leash = Pace(start_us, speed), Leash(_LEAD_US, _COMMAND_SECONDS)
+    looks = _follow(settings, spec, leash)
     played = Played()
     pending: list[tuple[int, int, LLMCall, Assignment]] = []
     apply_at: float = start_us + _BEFORE_ROLLOUT_US
@@ -94,6 +100,7 @@ def play(
     for number, (at_us, question) in zip(itertools.count(), recording.arrivals(seed)):
         now_us = start_us + at_us
         finish(now_us)
+        pace.pause(leash.wait(now_us))
         pace.wait_until(now_us)
         if now_us >= apply_at:
             apply_at = float("inf")
@@ -106,10 +113,21 @@ def play(
         heapq.heappush(pending, (call.ts_end, number, call, assignment))
     finish(start_us + recording.arrivals_us[-1] + longest_us)
     router.close()
+    looks.stop()
     if not tidegate.flush(_FLUSH_SECONDS):
         say("Kafka did not confirm every event in time; the ledger will say which")
     tidegate.shutdown()
     return played
+
+
+def _follow(settings: Settings, spec: Rollout, leash: Leash) -> Follower:
+    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    configuration = Configuration(
+        app="survey", environment=spec.environment, kafka=settings.kafka, topic_prefix=settings.topic_prefix
+    )
+    follower = Follower(configuration, PROGRESS, key, RolloutProgress, leash.take, Notices())
+    follower.start()
+    return follower
 
 
 def _apply(settings: Settings, spec: Rollout, router: tidegate.Router, now_us: int) -> float:
