@@ -23,7 +23,7 @@ from tidegate_infra.process import Process
 
 GROUP = "sink"
 RANGE_BYTES = 64 << 20
-HELD_BYTES = 2 * RANGE_BYTES
+HELD_BYTES = 4 * RANGE_BYTES
 
 WRITERS = 2
 """Ranges stored at a time: while the store works on one, the next is decoded."""
@@ -122,6 +122,10 @@ class Sink:
             self._process.log.info("claim_lost", reason=str(lost))
             self._drop_strangers()
         self._say_how_it_goes()
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Offset below which everything is stored, per assigned topic and partition."""
+        return self._consumer.positions()
 
     def finish(self) -> None:
         """Settle what the writers still bring to an end; what stays claimed is redone by the next owner."""

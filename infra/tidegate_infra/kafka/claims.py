@@ -458,7 +458,9 @@ class RangeConsumer:
     def _due(self) -> list[Range]:
         now_s = time.monotonic()
         tracks = self._tracks
-        flush = self.held_bytes() >= self._held_limit or any(
+        # Ranges that are out free memory when they are settled; making small ones in the meantime would not.
+        stuck = self.held_bytes() >= self._held_limit and not any(track.out for track in tracks.values())
+        flush = stuck or any(
             track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
         )
         return [
