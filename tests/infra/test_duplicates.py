@@ -66,8 +66,8 @@ def test_feedback_that_got_its_series_later_is_no_copy_of_the_one_without() -> N
         event_id="e", ts=1, tenant="t", name="n", target_event_id="c", kind="thumbs", given_by="user"
     )
     series = Series(
-        app="a", environment="e", deployment="d", variant="v", operation="chat", provider="p", request_model="m",
-        traffic="live", comparable=True,
+        app="a", environment="e", deployment="d", variant="v", operation="chat", provider="p",
+        request_model="m", traffic="live", comparable=True,
     )  # fmt: skip
     resolved = dataclasses.replace(lonely, series=series)
     other_words = dataclasses.replace(resolved, comment="more")
