@@ -21,6 +21,7 @@ DataDir = Annotated[
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again whenever it changes, until Ctrl-C.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Rollout, or tenant/environment/deployment.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant.")]
 Environment = Annotated[
     str | None, typer.Option("--environment", metavar="NAME", help="Only this environment.")
@@ -106,6 +107,7 @@ __all__ = [
     "DryRun",
     "Environment",
     "Json",
+    "Name",
     "Output",
     "Reason",
     "Tenant",

@@ -1,156 +1,30 @@
 """``tidegate rollout``: specifications, and where they stand."""
 
-import dataclasses
-import difflib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_infra.cli import rollout_action
+from tidegate_infra.cli import rollout_action, rollout_spec
 from tidegate_infra.cli.options import (
     DataDir,
-    DryRun,
     Environment,
     Json,
+    Name,
     Output,
-    Reason,
     Tenant,
     Watch,
-    Yes,
-    actor,
-    agreed,
     chosen,
     noun,
     settings_of,
 )
-from tidegate_infra.cli.output import Format, say, time_text, to_json, watched, write, write_one, write_rows
+from tidegate_infra.cli.output import Format, say, time_text, watched, write_one, write_rows
 
 if TYPE_CHECKING:
-    from tidegate.records import Rollout, RolloutProgress
+    from tidegate.records import RolloutProgress
     from tidegate_infra.settings import Settings
 
 app = noun("Specifications of rollouts, where they stand, and manual actions.")
-rollout_action.add_to(app)
-
-File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Rollout, or tenant/environment/deployment.")]
-
-
-@app.command()
-def lint(
-    file: Annotated[
-        list[Path], typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML; repeat it for more.")
-    ],
-    as_json: Json = False,
-) -> None:
-    """Check rollout files and name every error with its line; asks neither Kafka nor the store."""
-    from tidegate_infra import rollout_file
-
-    code = 0
-    for path in file:
-        problems: list[rollout_file.Problem] = []
-        try:
-            spec = rollout_file.read(path)
-            say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
-        except rollout_file.RolloutFileError as error:
-            say(str(error))
-            problems, code = error.problems, error.exit_code
-        if as_json:
-            found = [dataclasses.asdict(problem) for problem in problems]
-            write(to_json({"file": str(path), "fine": not found, "problems": found}))
-    raise typer.Exit(code)
-
-
-def _read(file: Path) -> "Rollout":
-    """Read a rollout file; on mistakes, say each in a line of its own that editors can follow."""
-    from tidegate_infra import rollout_file
-
-    try:
-        return rollout_file.read(file)
-    except rollout_file.RolloutFileError as error:
-        say(str(error))
-        raise typer.Exit(error.exit_code) from None
-
-
-@app.command()
-def apply(
-    file: File,
-    reason: Reason = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Start over even if the specification is unchanged.")
-    ] = False,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Make a file's specification the present one of its deployment.
-
-    A changed specification gets the next generation and starts the rollout over; one that is unchanged
-    changes nothing. When somebody else applied at the same time, one of the two ends with 5.
-    """
-    from tidegate.series import deployment_key
-    from tidegate_infra import rollout_log
-
-    spec = dataclasses.replace(_read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000)
-    settings = settings_of(data_dir)
-    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
-    present = rollout_log.present(settings, key)
-    spec = dataclasses.replace(spec, generation=present.generation + 1)
-    target = f"{key} on {settings.kafka}"
-    if present.spec is not None and present.spec.spec_hash == spec.spec_hash and not again:
-        say(f"{target}: {spec.name} is unchanged (generation {present.generation}); nothing was written")
-        _applied(present.spec, "unchanged", as_json)
-        return
-    if dry_run:
-        say(f"{target}: would apply {spec.name} as generation {spec.generation}")
-        _applied(spec, "dry run", as_json)
-        return
-    agreed(f"Apply rollout {spec.name} to {target}?", yes=yes, alone=True)
-    rollout_log.put(settings, spec, present)
-    say(f"{target}: {spec.name} is generation {spec.generation}; `tidegate rollout status {spec.name}`")
-    _applied(spec, "applied", as_json)
-
-
-def _applied(spec: "Rollout", what: str, as_json: bool) -> None:
-    if as_json:
-        write(
-            to_json(
-                {
-                    "result": what,
-                    "name": spec.name,
-                    "tenant": spec.tenant,
-                    "environment": spec.environment,
-                    "deployment": spec.deployment,
-                    "generation": spec.generation,
-                    "spec_hash": spec.spec_hash,
-                }
-            )
-        )
-
-
-@app.command()
-def diff(file: File, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Print how a file differs from the present specification; exit 1 when it does."""
-    from tidegate.series import deployment_key
-    from tidegate_infra import rollout_log
-
-    spec = _read(file)
-    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
-    present = rollout_log.present(settings_of(data_dir), key).spec
-    differs = present is None or present.spec_hash != spec.spec_hash
-    before = [] if present is None else present.source_yaml.splitlines()
-    name = "nothing" if present is None else f"{key} generation {present.generation}"
-    lines = list(difflib.unified_diff(before, spec.source_yaml.splitlines(), name, str(file), lineterm=""))
-    if as_json:
-        write(to_json({"key": key, "differs": differs, "diff": lines if differs else []}))
-    elif differs:
-        write("\n".join(lines))
-    if differs:
-        raise typer.Exit(1)
-    say(f"{name}: no difference")
 
 
 @app.command("list")
@@ -299,29 +173,8 @@ def history(
     write_rows(events, columns, how, wide=("id",), most_chars=80)
 
 
-@app.command()
-def delete(
-    name: Name,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    tenant: Tenant = None,
-    environment: Environment = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Withdraw a specification: a rollout that has not ended is aborted, all traffic goes to the baseline."""
-    from tidegate_infra import rollout_log
-    from tidegate_infra.cli.rollout_view import found
-
-    settings = settings_of(data_dir)
-    specs = rollout_log.specs(settings)
-    key = found(name, specs, {}, tenant, environment)
-    target = f"{key} on {settings.kafka}"
-    if dry_run:
-        say(f"{target}: would delete rollout {specs[key].name}")
-        return
-    agreed(f"Delete rollout {specs[key].name} of {target}?", yes=yes)
-    rollout_log.delete(settings, key)
-    say(f"{target}: rollout {specs[key].name} is deleted")
+rollout_spec.add_to(app)
+rollout_action.add_to(app)
 
 
 def _views(settings: "Settings") -> dict[str, dict[str, Any]]:

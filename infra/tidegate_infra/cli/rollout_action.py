@@ -13,6 +13,7 @@ from tidegate_infra.cli.options import (
     DryRun,
     Environment,
     Json,
+    Name,
     Tenant,
     Yes,
     actor,
@@ -32,7 +33,6 @@ ACTIONS = {
 }
 """Action -> what it does."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Rollout, or tenant/environment/deployment.")]
 Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record.")]
 ExpectedRevision = Annotated[
     int | None,
