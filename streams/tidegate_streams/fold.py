@@ -77,8 +77,10 @@ class State:
     """Rows that are not rolled up yet."""
     unclosed: Bag = field(default_factory=lambda: Bag([rollups.EMPTY]))
     """Rolled-up rows of `panes` and `late`."""
+    unshown: list[Frames] = field(default_factory=list)
+    """Rows since the last tick."""
     changed: pl.DataFrame = field(default_factory=lambda: rollups.series(rollups.EMPTY))
-    """Series that have changed since they were last shown, the longest waiting first."""
+    """Series that changed before it and have not been shown since, the longest waiting first."""
     history: History = field(default_factory=History)
     ticks: emissions.Ticks = field(default_factory=emissions.Ticks)
     rollouts: dict[str, Any] = field(default_factory=dict)
@@ -184,6 +186,7 @@ def _admit(state: State, frames: Frames) -> list[Alert]:
             pool = state.panes.setdefault(closed_us, Pool(state.rules.series_cap))
         counted, overflows = pool.add(pane)
         state.arrived.append(counted)
+        state.unshown.append(counted)
         drafts += [_overflowed(state, overflow, max(pane_us, closed_us)) for overflow in overflows]
     return drafts
 
@@ -227,9 +230,12 @@ def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[
             formed += due
     # A replay marks what it would have shown all the same, so that the next tick shows the same.
     if state.ticks.tick(beat):
-        _roll_up_arrived(state)
-        shown, state.changed = state.changed.head(EARLY_SERIES), state.changed.slice(EARLY_SERIES)
+        changed = pl.concat([state.changed, rollups.series_in(state.unshown)])
+        state.unshown = []
+        changed = changed.unique(maintain_order=True, keep="first")
+        shown, state.changed = changed.head(EARLY_SERIES), changed.slice(EARLY_SERIES)
         if windows and shown.height:
+            _roll_up_arrived(state)
             closed_us = _NEVER if state.closed_us is None else state.closed_us
             formed.append(emissions.in_between(state.history, state.unclosed.rows(), shown, closed_us))
     metrics = _metrics(state, offset, rollups.concat(formed)) if formed else []
@@ -237,14 +243,9 @@ def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[
 
 
 def _roll_up_arrived(state: State) -> None:
-    """Roll up what has arrived since the last time, and note which series it changed."""
-    if not state.arrived:
-        return
-    fresh = rollups.roll_up(rollups.concat([EMPTY, *state.arrived]))
-    state.arrived = []
-    state.unclosed.add(fresh)
-    changed = pl.concat([state.changed, rollups.series(fresh)])
-    state.changed = changed.unique(maintain_order=True, keep="first")
+    if state.arrived:
+        state.unclosed.add(rollups.roll_up(rollups.concat(state.arrived)))
+        state.arrived = []
 
 
 def _close(state: State, offset: int, until_us: int, *, windows: bool) -> tuple[list[Frames], list[Any]]:

@@ -84,16 +84,18 @@ def _renamed(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _levels(frames: Frames, names: Sequence[str]) -> Frames:
     return {
-        kind: pl.concat([_level(kind, rows, name) for name in names]) if rows.height else EMPTY[kind]
+        kind: pl.concat([_level(rows, name).select(SCHEMAS[kind].keys()) for name in names])
+        if rows.height
+        else EMPTY[kind]
         for kind, rows in frames.items()
     }
 
 
-def _level(kind: str, rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
+def _level(rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
     rolled_up = [name for name in DIMENSIONS if name not in ROLLUPS[rollup]]
     return rows.with_columns(
         pl.lit(rollup).alias("rollup"), *(pl.lit(ROLLED_UP).alias(name) for name in rolled_up)
-    ).select(SCHEMAS[kind].keys())
+    )
 
 
 def where(table: Frames, condition: pl.Expr) -> Frames:
@@ -111,3 +113,14 @@ def series(table: Frames) -> pl.DataFrame:
     """The distinct roll-ups and dimensions in a table."""
     distinct = pl.concat([rows.select(SERIES_COLUMNS) for rows in table.values()]).unique()
     return distinct.sort(SERIES_COLUMNS)
+
+
+def series_in(tables: Sequence[Frames]) -> pl.DataFrame:
+    """The distinct roll-ups and dimensions that rows of the finest series add to, without adding them up."""
+    dimensions = [rows.select(DIMENSIONS) for frames in tables for rows in frames.values() if rows.height]
+    if not dimensions:
+        return series(EMPTY)
+    finest = pl.concat(dimensions).unique()
+    return pl.concat([_level(finest, name).select(SERIES_COLUMNS).unique() for name in ROLLUPS]).sort(
+        SERIES_COLUMNS
+    )
