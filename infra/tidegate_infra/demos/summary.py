@@ -90,7 +90,7 @@ def summarise(
             and present.state == ends
             and (made := decision()) is not None
             and made.command_id in deliveries.verified
-            and all(row.balanced for row in ledger.ledger(client))
+            and _closed(ledger.ledger(client))
         ),
     )
     progress, made = rollout_log.progress(settings).get(key), decision()
@@ -113,6 +113,11 @@ def summarise(
             f"NOT AS EXPECTED within {_SETTLE_SECONDS:.0f} s: {ends} should stand above, all balanced.",
         ]
     return Summary(settled, lines)
+
+
+def _closed(rows: list[ledger.LedgerRow]) -> bool:
+    """Say whether every producer has told its end, and nothing is on its way."""
+    return bool(rows) and all(row.reported and row.balanced and not row.in_flight for row in rows)
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:
