@@ -1,25 +1,35 @@
-"""Records and ranges that the tests of sinks write."""
+"""Records and ranges that the tests of consumers write, and a receiver of webhooks."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import base64
+import secrets
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from confluent_kafka import Message
+from pydantic import SecretStr
 from uuid_utils import uuid7
 
 from tidegate import codec
 from tidegate.records import (
+    Alert,
     Attribute,
     Content,
+    DeploymentCommand,
     Feedback,
     Guardrail,
+    KeyValue,
     LLMCall,
     Retrieval,
     Routing,
     Series,
     UsageOther,
+    Weight,
 )
 from tidegate.topics import CALLS
 from tidegate_infra.kafka.ranges import Range
@@ -191,3 +201,147 @@ def feedback() -> Callable[..., Feedback]:
 def ranged() -> Ranges:
     """A range of records or raw bytes, as a consumer would hand it over."""
     return _ranged
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request that came to the receiver."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+
+class Hooks:
+    """A receiver of webhooks on loopback that answers what a test wants.
+
+    Each request takes the next of `answers`, bytes as they are sent; when there are none left, `answer`. None
+    says nothing until the test ends; a list is sent piece by piece, slowly.
+    """
+
+    def __init__(self) -> None:
+        self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        self.posts: list[Post] = []
+        self.answers: list[bytes | list[bytes] | None] = []
+        self.answer: bytes | list[bytes] | None = self.saying(204)
+        self.over = threading.Event()
+        hooks = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                path = self.rfile.readline().split()[1].decode()
+                lines = iter(lambda: self.rfile.readline().decode().strip(), "")
+                headers = {name.lower(): text for name, _, text in (line.partition(": ") for line in lines)}
+                body = self.rfile.read(int(headers["content-length"]))
+                hooks.posts.append(Post(path, headers, body))
+                answer = hooks.answers.pop(0) if hooks.answers else hooks.answer
+                match answer:
+                    case None:
+                        hooks.over.wait(30)
+                    case bytes():
+                        self.wfile.write(answer)
+                    case list():
+                        for piece in answer:
+                            self.wfile.write(piece)
+                            hooks.over.wait(0.05)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that hung up is what some tests are about."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = int(self.server.server_address[1])
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def saying(status: int, **headers: str) -> bytes:
+        lines = [f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items()]
+        return f"HTTP/1.1 {status} So\r\n{''.join(lines)}content-length: 0\r\n\r\n".encode()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "webhook_url": f"http://127.0.0.1:{self.port}/hooks/path-that-is-a-password",
+            "webhook_secret": SecretStr(self.secret),
+            "allow_private_webhooks": True,
+        }
+
+    @property
+    def ids(self) -> list[str]:
+        return [post.id for post in self.posts]
+
+    def close(self) -> None:
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    """A receiver of webhooks."""
+    with closing(Hooks()) as receiver:
+        yield receiver
+
+
+def _command(**changes: Any) -> DeploymentCommand:
+    plain = DeploymentCommand(
+        command_id=str(uuid7()),
+        tenant="acme",
+        environment="prod",
+        deployment="chat",
+        rollout="upgrade",
+        generation=1,
+        revision=4,
+        previous_revision=3,
+        action="rollback",
+        state="rolling_back",
+        step=1,
+        assignment_unit="user",
+        salt="s",
+        weights=[
+            Weight(variant="base", role="baseline", weight_bp=10_000),
+            Weight(variant="new", role="candidate", weight_bp=0),
+        ],
+        reason="The candidate abstains more often.",
+        actor="tidegate",
+        actor_kind="controller",
+        ts=1_760_000_010_000_000,
+    )
+    return replace(plain, **changes)
+
+
+def _alert(**changes: Any) -> Alert:
+    plain = Alert(
+        fingerprint="00c0ffee00c0ffee",
+        status="firing",
+        rule="rolled_back",
+        rule_hash="aa",
+        severity="critical",
+        labels=[KeyValue(key="tenant", value="acme")],
+        annotations=[KeyValue(key="summary", value="It was rolled back.")],
+        starts_at=1_760_000_010_000_000,
+        sequence=3,
+        tenant="acme",
+        ts=1_760_000_010_000_000,
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture
+def command() -> Callable[..., DeploymentCommand]:
+    """A command with its required fields, and changes."""
+    return _command
+
+
+@pytest.fixture
+def alert() -> Callable[..., Alert]:
+    """An alert with its required fields, and changes."""
+    return _alert

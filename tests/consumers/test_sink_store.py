@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.errors import InvariantBroken
 from tidegate.records import (
     Alert,
     DeploymentCommand,
@@ -23,6 +24,7 @@ from tidegate.records import (
     SeqRange,
     Weight,
 )
+from tidegate.series import comparable
 from tidegate.topics import (
     ALERTS,
     CALLS,
@@ -36,6 +38,7 @@ from tidegate.topics import (
 )
 from tidegate_consumers.sink.facts import FACTS, TABLES, Reading, facts
 from tidegate_consumers.sink.store import Store
+from tidegate_infra.kafka.claims import Log
 from tidegate_infra.kafka.dead_letters import DeadLetter
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
@@ -125,8 +128,6 @@ def test_time_from_the_future_is_clamped_as_windows_do(
 
 
 def test_comparable_in_the_store_is_the_rule_of_the_contract(store: Store, call: Any, ranged: Any) -> None:
-    from tidegate.series import comparable
-
     calls = [
         call(traffic=traffic, assignment_reason=reason, attempt=attempt, cache_hit=hit, head_sampled=sampled)
         for traffic in ("live", "shadow")
@@ -301,8 +302,6 @@ def test_rows_that_the_token_claims_and_the_engine_lost_are_inserted_again(
 
 
 def test_rows_of_a_stranger_stop_the_sink(store: Store, call: Any, ranged: Any) -> None:
-    from tidegate.errors import InvariantBroken
-
     calls = [call() for _ in range(4)]
     put(store, ranged(calls))
     store._client.command(
@@ -315,13 +314,19 @@ def test_rows_of_a_stranger_stop_the_sink(store: Store, call: Any, ranged: Any) 
 def test_a_partition_without_offsets_goes_on_behind_its_last_row(
     store: Store, call: Any, ranged: Any
 ) -> None:
-    from tidegate_infra.kafka.claims import Log
-
     assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 7
     put(store, ranged([call(), b"poison", call()], lo=20), [False, False, True])
     assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 23
     assert store.next_offset(Log(CALLS, "topic/id", 4, 7, 90)) == 7
     assert store.next_offset(Log(CALLS, "another", 3, 7, 90)) == 7
+
+
+def test_a_loss_to_retention_is_noted_once(store: Store) -> None:
+    for _ in range(2):
+        store.note_loss(Log(CALLS, "topic/id", 3, 20, 90), 7)
+    assert rows(store, "SELECT topic, _partition, first_offset, last_offset FROM log_losses") == [
+        (CALLS, 3, 7, 19)
+    ]
 
 
 def test_the_slow_way_of_a_redo_gives_the_same_rows(full_call: Any, call: Any, ranged: Any) -> None:

@@ -1,0 +1,327 @@
+"""Notify between a real broker and real receivers: nothing is lost, nothing stands still."""
+
+import asyncio
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from standardwebhooks import Webhook
+
+from tidegate import codec
+from tidegate.errors import ConfigError
+from tidegate.topics import ALERTS, DEPLOYMENTS, DLQ
+from tidegate_consumers.notify.delivery import Endpoint
+from tidegate_consumers.notify.process import deliver, main
+from tidegate_consumers.notify.schedule import Schedule
+from tidegate_infra.kafka import client, dead_letters, scan
+from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.process import Process
+from tidegate_infra.settings import Settings
+
+QUICK = Schedule(pauses_s=(0.05, 0.1), longest_asked_s=2)
+
+pytestmark = pytest.mark.usefixtures("topics")
+
+
+def publish(settings: Settings, topic: str, *records: Any) -> None:
+    send(
+        settings,
+        [
+            Outgoing(
+                topic=topic, key="k", value=record if isinstance(record, bytes) else codec.encode(record)
+            )
+            for record in records
+        ],
+    )
+
+
+def until(question: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.03)
+
+
+def committed(settings: Settings, topic: str) -> int:
+    reader = client.consumer(settings, "notify")
+    try:
+        [place] = reader.committed([TopicPartition(settings.topic_prefix + topic, 0)], timeout=10)
+        return int(place.offset)
+    finally:
+        reader.close()
+
+
+def letters(settings: Settings) -> list[tuple[str, str, bytes]]:
+    found = []
+    for message in scan.messages(settings, DLQ):
+        letter = dead_letters.read(message.headers())  # type: ignore[arg-type]
+        found.append((letter.stage, letter.reason, message.value() or b""))
+    return found
+
+
+def figure(process: Process, name: str, **labels: str) -> float:
+    return process.metrics.get_sample_value(f"tidegate_notify_{name}", labels) or 0.0
+
+
+@contextmanager
+def notify(
+    settings: Settings, hooks: Any, schedule: Schedule = QUICK, timeout_s: float = 5
+) -> Iterator[Process]:
+    """Notify on a thread of its own, ready; what it fails with fails the test."""
+    changed = settings.model_copy(update=hooks.settings)
+    process = Process("notify", changed)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            asyncio.run(deliver(process, Endpoint(changed, timeout_s=timeout_s), schedule))
+        except BaseException as error:  # handed over to the test
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        until(lambda: process.health.is_ready or bool(failed) or hooks.answer is None)
+        yield process
+    finally:
+        process.stopping.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert not failed, failed
+
+
+def test_commands_and_alerts_arrive_signed_once_and_are_committed(
+    settings: Settings, hooks: Any, command: Any, alert: Any
+) -> None:
+    publish(settings, DEPLOYMENTS, command())  # the past
+    commands = [command(dry_run=bool(i % 2)) for i in range(20)]
+    alerts = [alert(sequence=i) for i in range(20)]
+    with notify(settings, hooks) as process:
+        publish(settings, DEPLOYMENTS, *commands)
+        publish(settings, ALERTS, *alerts)
+        until(lambda: figure(process, "deliveries_total", outcome="delivered") == 40)
+        until(lambda: figure(process, "lag", topic=DEPLOYMENTS) == 0)
+    assert sorted(hooks.ids) == sorted(
+        [one.command_id for one in commands] + [f"{one.fingerprint}-{one.sequence}" for one in alerts]
+    )
+    webhook = Webhook(hooks.secret)
+    types = {post.id: webhook.verify(post.body, post.headers)["type"] for post in hooks.posts}
+    assert all(
+        types[one.command_id] == ("deployment.command.dry_run" if one.dry_run else "deployment.command")
+        for one in commands
+    )
+    assert (committed(settings, DEPLOYMENTS), committed(settings, ALERTS)) == (21, 20)
+
+
+def test_what_comes_while_it_is_down_is_delivered_even_if_nothing_ever_was(
+    settings: Settings, hooks: Any, alert: Any
+) -> None:
+    publish(settings, ALERTS, alert(sequence=1))
+    with notify(settings, hooks):
+        assert committed(settings, ALERTS) == 1
+    publish(settings, ALERTS, alert(sequence=2))
+    with notify(settings, hooks):
+        until(lambda: hooks.ids == ["00c0ffee00c0ffee-2"])
+
+
+def test_a_short_trouble_is_over_within_a_second_or_so(settings: Settings, hooks: Any, alert: Any) -> None:
+    hooks.answers = [hooks.saying(500), b""]
+    with notify(settings, hooks, Schedule(pauses_s=(600,))) as process:
+        publish(settings, ALERTS, alert())
+        until(lambda: figure(process, "deliveries_total", outcome="delivered") == 1)
+        assert figure(process, "deliveries_total", outcome="failed") == 2
+        assert figure(process, "retries_total") == 2
+    assert hooks.ids == ["00c0ffee00c0ffee-3"] * 3
+
+
+def test_a_longer_trouble_is_outlasted_and_told_by_readyz(settings: Settings, hooks: Any, alert: Any) -> None:
+    hooks.answer = hooks.saying(401)
+    with notify(settings, hooks, Schedule(pauses_s=(0.2,) * 200)) as process:
+        publish(settings, ALERTS, alert())
+        until(lambda: "1 wait for http://127.0.0.1/…: answered 401" in process.health.readyz()[1])
+        assert committed(settings, ALERTS) == 0
+        hooks.answer = hooks.saying(200)
+        until(lambda: process.health.is_ready)
+    assert committed(settings, ALERTS) == 1
+    assert letters(settings) == []
+
+
+def test_retry_after_holds_back_every_delivery(settings: Settings, hooks: Any, command: Any) -> None:
+    hooks.answers = [hooks.saying(429, retry_after="1")]
+    with notify(settings, hooks) as process:
+        publish(settings, DEPLOYMENTS, command())
+        until(lambda: len(hooks.posts) == 1)
+        throttled_s = time.monotonic()
+        until(lambda: figure(process, "deliveries_total", outcome="failed") == 1)
+        publish(settings, DEPLOYMENTS, command())
+        until(lambda: len(hooks.posts) == 3)
+        assert 0.8 < time.monotonic() - throttled_s < 10
+        until(lambda: figure(process, "deliveries_total", outcome="delivered") == 2)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 302 So\r\nlocation: /\r\n\r\n", b"what?\r\n"])
+def test_what_cannot_be_delivered_is_dead_lettered_and_only_then_committed(
+    settings: Settings, hooks: Any, alert: Any, answer: bytes
+) -> None:
+    hooks.answer = answer
+    record = alert()
+    with notify(settings, hooks) as process:
+        publish(settings, ALERTS, record)
+        until(lambda: figure(process, "deliveries_total", outcome="dead_lettered") == 1)
+        until(lambda: process.health.is_ready)
+    assert letters(settings) == [("notify", "undeliverable", codec.encode(record))]
+    assert committed(settings, ALERTS) == 1
+    assert len(set(hooks.ids)) == 1
+    assert len(hooks.ids) >= 3
+
+
+def test_what_cannot_be_read_is_dead_lettered_and_skipped(
+    settings: Settings, hooks: Any, command: Any, alert: Any
+) -> None:
+    poison = [b"", b"poison", codec.encode(alert()), codec.encode(command(command_id="a\r\nb"))]
+    last = command()
+    with notify(settings, hooks):
+        publish(settings, DEPLOYMENTS, *poison, last)
+        until(lambda: hooks.ids == [last.command_id])
+        until(lambda: len(letters(settings)) == 4)
+    assert {(reason, value) for _, reason, value in letters(settings)} == {
+        ("empty", b""),
+        ("unknown_framing", b"poison"),
+        ("unexpected_record", poison[2]),
+        ("invalid_field", poison[3]),
+    }
+    assert committed(settings, DEPLOYMENTS) == 5
+
+
+def test_the_mark_of_a_removed_key_is_no_news(settings: Settings, hooks: Any, command: Any) -> None:
+    last = command()
+    with notify(settings, hooks):
+        send(settings, [Outgoing(topic=DEPLOYMENTS, key="k", value=None)])
+        publish(settings, DEPLOYMENTS, last)
+        until(lambda: hooks.ids == [last.command_id])
+    assert committed(settings, DEPLOYMENTS) == 2
+    assert letters(settings) == []
+
+
+def test_a_receiver_that_hangs_on_one_holds_up_neither_the_others_nor_the_polling(
+    settings: Settings, hooks: Any, alert: Any, command: Any
+) -> None:
+    hooks.answers = [None]
+    with notify(settings, hooks, timeout_s=60) as process:
+        publish(settings, ALERTS, alert(sequence=0))
+        until(lambda: len(hooks.posts) == 1)
+        publish(settings, ALERTS, *[alert(sequence=i) for i in range(1, 300)])
+        publish(settings, DEPLOYMENTS, command())
+        # All but the one: more than may wait at a time, so the partition is paused and taken up again.
+        until(lambda: len(hooks.posts) == 301)
+        until(lambda: figure(process, "waiting", topic=ALERTS) == 1)
+        process.health._stalled_after_seconds = 2
+        time.sleep(0.5)
+        assert process.health.livez() == (200, "live")
+        assert (committed(settings, ALERTS), committed(settings, DEPLOYMENTS)) == (0, 1)
+
+
+def test_when_all_deliveries_hang_the_partition_is_paused_and_the_loop_turns(
+    settings: Settings, hooks: Any, alert: Any
+) -> None:
+    with notify(settings, hooks, timeout_s=60) as process:
+        hooks.answer = None
+        publish(settings, ALERTS, *[alert(sequence=i) for i in range(400)])
+        until(lambda: figure(process, "waiting", topic=ALERTS) >= 100)
+        process.health._stalled_after_seconds = 2
+        time.sleep(1)
+        assert figure(process, "waiting", topic=ALERTS) < 300
+        assert len(hooks.posts) == 4
+        assert process.health.livez() == (200, "live")
+        hooks.answer = hooks.saying(200)
+        hooks.over.set()
+        until(lambda: figure(process, "deliveries_total", outcome="delivered") == 400)
+
+
+def test_a_receiver_that_is_gone_is_posted_to_no_more_and_nothing_is_lost(
+    settings: Settings, hooks: Any, alert: Any, capfd: Any
+) -> None:
+    hooks.answers = [hooks.saying(410)]
+    with notify(settings, hooks) as process:
+        publish(settings, ALERTS, alert(sequence=1))
+        until(lambda: "gone" in process.health.readyz()[1])
+        publish(settings, ALERTS, alert(sequence=2))
+        until(lambda: figure(process, "waiting", topic=ALERTS) == 2)
+        assert process.health.livez()[0] == 200
+        assert committed(settings, ALERTS) == 0
+        assert len(hooks.posts) == 1
+    with notify(settings, hooks):
+        until(lambda: len(hooks.posts) == 3)
+    assert committed(settings, ALERTS) == 2
+    assert letters(settings) == []
+
+
+def test_killed_between_post_and_commit_it_delivers_again_under_the_same_id(
+    settings: Settings, hooks: Any, command: Any, start_process: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TIDEGATE_CRASH_AT", "notify.after_post")
+    monkeypatch.setenv("TIDEGATE_CRASH_ONCE", str(tmp_path / "crashed"))
+    record = command()
+    first = start_process("notify", **hooks.settings)
+    first.wait_until_ready()
+    publish(settings, DEPLOYMENTS, record)
+    assert first.process.wait(30) == -9
+    assert hooks.ids == [record.command_id]
+    second = start_process("notify", **hooks.settings)
+    until(lambda: len(hooks.posts) == 2)
+    until(lambda: committed(settings, DEPLOYMENTS) == 1)
+    second.stop()
+    assert second.process.returncode == 0
+    assert hooks.ids == [record.command_id] * 2
+    assert hooks.posts[0].body == hooks.posts[1].body
+    said = second.log.read_text()
+    assert hooks.secret[6:] not in said
+    assert "password" not in said
+
+
+def test_without_a_webhook_it_is_idle_ready_and_says_so_once(start_process: Any) -> None:
+    process = start_process("notify")
+    process.wait_until_ready()
+    with urllib.request.urlopen(f"http://127.0.0.1:{process.health_port}/livez", timeout=5) as answer:
+        assert answer.status == 200
+    process.stop()
+    assert process.process.returncode == 0
+    assert process.log.read_text().count("idle") == 1
+
+
+def test_a_private_receiver_that_is_not_allowed_ends_the_process_with_the_reason(
+    settings: Settings, hooks: Any, start_process: Any
+) -> None:
+    changes = {**hooks.settings, "webhook_url": "https://127.0.0.1:1/x", "allow_private_webhooks": False}
+    process = start_process("notify", **changes)
+    assert process.process.wait(30) == 5
+    assert "127.0.0.1, which is loopback" in process.last_words()
+
+
+def test_a_receiver_in_the_clear_is_refused_before_kafka_is_asked(settings: Settings, hooks: Any) -> None:
+    changed = settings.model_copy(update={**hooks.settings, "allow_private_webhooks": False})
+    with pytest.raises(ConfigError, match="https://"):
+        main(Process("notify", changed))
+
+
+def test_two_processes_share_the_work_and_one_takes_over(
+    settings: Settings, hooks: Any, command: Any, start_process: Any
+) -> None:
+    pair = [start_process("notify", **hooks.settings) for _ in range(2)]
+    for process in pair:
+        process.wait_until_ready()
+    records = [command() for _ in range(30)]
+    publish(settings, DEPLOYMENTS, *records[:15])
+    until(lambda: len(set(hooks.ids)) == 15)
+    pair[0].kill()
+    publish(settings, DEPLOYMENTS, *records[15:])
+    until(lambda: len(set(hooks.ids)) == 30)
+    until(lambda: committed(settings, DEPLOYMENTS) == 30)
+    assert json.loads(hooks.posts[-1].body)["data"]["command_id"] in {one.command_id for one in records}
