@@ -129,5 +129,9 @@ def _connection(settings: Settings) -> dict[str, Any]:
     return conf
 
 
+# The client's own names, beside librdkafka's dotted ones.
+_CALLBACKS = frozenset({"on_commit", "error_cb", "stats_cb", "throttle_cb", "oauth_cb", "logger"})
+
+
 def _dotted(conf: dict[str, object]) -> dict[str, object]:
-    return {name.replace("_", "."): value for name, value in conf.items()}
+    return {name if name in _CALLBACKS else name.replace("_", "."): value for name, value in conf.items()}
