@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from tidegate_infra import process
 from tidegate_infra.settings import PREFIX
+from tidegate_infra.stack import ports
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
@@ -78,6 +79,32 @@ def test_logs_prints_the_last_lines_of_each_process(cli: Any, tmp_path: Path) ->
     unknown = cli("logs", "snk", "--data-dir", tmp_path)
     assert unknown.code == 2
     assert "kafka, sink" in unknown.err
+
+
+def test_one_process_runs_in_the_foreground_until_it_is_asked_to_stop(
+    start_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    address = f"http://127.0.0.1:{ports.free_port()}/default"
+    running = start_cli("run", "store", TIDEGATE_DATA_DIR=str(tmp_path), TIDEGATE_CLICKHOUSE=address)
+    for line in running.stderr:
+        if " ready " in line:
+            break
+    running.send_signal(signal.SIGTERM)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, ""), err
+
+
+def test_a_process_without_kafka_ends_with_4_or_waits_when_told_so(start_cli: Callable[..., Any]) -> None:
+    away = {"TIDEGATE_KAFKA": "127.0.0.1:9", "TIDEGATE_CLICKHOUSE": "http://127.0.0.1:9/x"}
+    at_once = start_cli("run", "sink", **away)
+    patient = start_cli("run", "sink", "--wait", "600", **away)
+    _, err = at_once.communicate(timeout=90)
+    assert at_once.returncode == 4
+    assert err.splitlines()[-1].startswith("sink: ")
+    assert patient.poll() is None
+    patient.send_signal(signal.SIGTERM)
+    patient.communicate(timeout=90)
+    assert patient.returncode == 0
 
 
 def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
