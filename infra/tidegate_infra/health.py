@@ -10,6 +10,9 @@ from prometheus_client.exposition import choose_encoder
 
 from tidegate.errors import ConfigError
 
+STALLED = "the loop stands still"
+"""How the words of a process begin that only a restart can help."""
+
 
 class Health:
     """What a process knows about itself.
@@ -55,7 +58,7 @@ class Health:
         """HTTP status and words for ``/livez``."""
         silent_seconds = self._clock() - self._last_beat
         if silent_seconds > self._stalled_after_seconds:
-            return 503, f"the loop has not turned for {silent_seconds:.0f} s"
+            return 503, f"{STALLED}: no turn for over {self._stalled_after_seconds:.0f} s"
         return 200, "live"
 
     def readyz(self) -> tuple[int, str]:

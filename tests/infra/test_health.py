@@ -56,7 +56,7 @@ def test_a_loop_that_does_not_turn_is_neither_live_nor_ready() -> None:
     now[0] = 60.0
     assert health.livez() == (200, "live")
     now[0] = 61.0
-    assert health.livez() == health.readyz() == (503, "the loop has not turned for 61 s")
+    assert health.livez() == health.readyz() == (503, "the loop stands still: no turn for over 60 s")
     health.beat()
     assert health.readyz() == (200, "ready")
 

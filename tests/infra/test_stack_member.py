@@ -2,6 +2,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.errors import ConfigError, DependencyUnavailable
+from tidegate_infra.health import STALLED
 from tidegate_infra.stack.member import Member
 
 
@@ -12,6 +13,9 @@ class FakeProcess:
 
     def poll(self) -> int | None:
         return self.returncode
+
+    def kill(self) -> None:
+        self.returncode = -9
 
 
 @dataclass
@@ -67,6 +71,22 @@ def test_a_ready_child_that_cannot_work_is_waiting_and_is_left_alone() -> None:
     assert member.turn()
     assert (member.status.state, member.status.detail) == ("waiting", "ClickHouse does not answer")
     assert len(world.launched) == 1
+
+
+def test_a_child_whose_loop_stands_still_is_killed_and_started_again() -> None:
+    world = World()
+    member = world.member()
+    member.turn()
+    world.launched[0].answer = (True, "ready")
+    member.turn()
+    world.launched[0].answer = (False, f"{STALLED}: no turn for over 60 s")
+    world.now = 1.0
+    member.turn()
+    member.turn()
+    assert member.status.state == "restarting"
+    world.now = 60.0
+    member.turn()
+    assert len(world.launched) == 2
 
 
 def test_a_child_that_keeps_dying_is_started_again_after_ever_longer_pauses() -> None:

@@ -7,6 +7,7 @@ from subprocess import Popen
 from typing import Literal, Protocol
 
 from tidegate.errors import ConfigError, DependencyUnavailable, TidegateError
+from tidegate_infra.health import STALLED
 from tidegate_infra.stack.group import ending
 
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
@@ -114,6 +115,10 @@ class Member:
             self._ready_since = self._ready_since or now
             self.error = None
             self.status = replace(self.status, state="ready", detail="")
+        elif words.startswith(STALLED):
+            # As an orchestrator does by /livez; the next turn finds it dead.
+            child.process.kill()
+            self.status = replace(self.status, state="waiting", detail=words)
         elif self._ready_since is None:
             self.status = replace(self.status, detail="" if words == "starting" else words)
         else:
