@@ -1,6 +1,7 @@
 """The sink as a process, between a real broker and the real engine: killed, cut off, caught up."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -133,9 +134,16 @@ def test_while_the_store_is_down_the_sink_waits_says_so_and_loses_nothing(
         send(settings, CALLS, [call() for _ in range(500)])
         time.sleep(0.3)
     assert sink.process.poll() is None
-    start_process("store", **changes).wait_until_ready()
+    store = start_process("store", **changes)
+    store.wait_until_ready()
     until(lambda: counts() == (2_500, 2_500))
     until(lambda: sink.health()[0])
+    # It hangs, as behind a cut link: the claim is kept, and nothing is sent twice when it answers again.
+    store.process.send_signal(signal.SIGSTOP)
+    send(settings, CALLS, [call() for _ in range(500)])
+    until(lambda: "has not answered for" in sink.health()[1])
+    store.process.send_signal(signal.SIGCONT)
+    until(lambda: counts() == (3_000, 3_000))
 
 
 @pytest.mark.usefixtures("topics", "store")

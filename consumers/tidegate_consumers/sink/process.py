@@ -30,6 +30,7 @@ WRITERS = 2
 
 _POLL_S = 0.05
 _FINISH_S = 20.0
+_STALLED_S = 10.0
 _PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -62,12 +63,15 @@ class Effect:
         Claimed.
     copies
         For each message whether it is a duplicate, where its topic knows such.
+    began_s
+        When it was handed to the writers.
     dropped
         Set when the range is no longer ours: it is not tried again.
     """
 
     range_: Range
     copies: Sequence[bool] | None
+    began_s: float = field(default_factory=time.monotonic)
     dropped: threading.Event = field(default_factory=threading.Event)
     future: "Future[Stored | None] | None" = None
 
@@ -209,8 +213,11 @@ class Sink:
 
     def _say_how_it_goes(self) -> None:
         self._figures.held.set(self._consumer.held_bytes())
+        oldest_s = max((time.monotonic() - one.began_s for one in self._effects.values()), default=0.0)
         if trouble := list(self._trouble.values()):
             self._process.not_ready(trouble[0])
+        elif oldest_s > _STALLED_S:
+            self._process.not_ready(f"the store has not answered for {oldest_s:.0f} s")
         elif self._consumer.positions() or self._process.health.is_ready:
             self._process.ready()
 
