@@ -109,7 +109,7 @@ class Notifier:
         self._is_gone = False
 
     def turn(self) -> None:
-        """Take in what came, commit what is done, and say how it goes."""
+        """Take in what came, settle what is done, and say how it goes."""
         self._process.beat()
         self._producer.poll(0)
         records = self._source.read()
@@ -123,7 +123,7 @@ class Notifier:
             self._tasks.discard(task)
             if not task.cancelled():
                 task.result()
-        self._source.commit()
+        self._source.settle()
         self._say_how_it_goes()
 
     async def finish(self) -> None:

@@ -29,7 +29,7 @@ class Schedule:
         asked_s
             What the receiver asked for (``Retry-After``), 0 when it did not.
         luck
-            In [0, 1]: moves a pause by a fifth either way, so that what failed together is not tried together.
+            In [0, 1]: moves a pause by a fifth either way: what failed together is not tried together.
 
         Examples
         --------

@@ -18,6 +18,7 @@ MOST_WAITING = 100
 _log = structlog.get_logger(__name__)
 
 _ANSWER_S = 5.0
+_COMMIT_MS = 200
 _END = -1  # librdkafka's OFFSET_END
 
 # What only a person can repair; the rest librdkafka repairs by itself, and says so meanwhile.
@@ -53,13 +54,20 @@ class Source:
         self._plain = {settings.topic_prefix + topic: topic for topic in topics}
         self._real = {topic: real for real, topic in self._plain.items()}
         self._offsets: dict[Place, Offsets] = {}
-        self._committed: dict[Place, int] = {}
+        self._settled: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._assigned: list[Place] = []
         self._unread = True
         self.epoch = 0
         self._consumer: Consumer = client.consumer(
-            settings, group, enable_auto_offset_store=False, fetch_wait_max_ms=100, on_commit=self._on_commit
+            settings,
+            group,
+            # Only what `settle` hands over is committed: in the background, so that a coordinator that is
+            # away stops nothing, and once more when partitions are given back.
+            enable_auto_commit=True,
+            auto_commit_interval_ms=_COMMIT_MS,
+            enable_auto_offset_store=False,
+            fetch_wait_max_ms=100,
         )
         self._consumer.subscribe(
             list(self._plain), on_assign=self._on_assign, on_revoke=self._on_leave, on_lost=self._on_leave
@@ -101,23 +109,15 @@ class Source:
         if epoch == self.epoch:
             self._offsets[topic, _number(message.partition())].done(_number(message.offset()))
 
-    def commit(self, *, wait: bool = False) -> None:
-        """Commit what is done; a refused commit is tried again."""
-        if self._unread:
-            return
-        moved = {
-            place: offsets.next
-            for place, offsets in self._offsets.items()
-            if offsets.next != self._committed[place]
-        }
-        if not moved:
-            return
-        places = [TopicPartition(self._real[topic], number, at) for (topic, number), at in moved.items()]
-        if wait:
-            self._consumer.commit(offsets=places, asynchronous=False)
-        else:
-            self._consumer.commit(offsets=places, asynchronous=True)
-        self._committed |= moved
+    def settle(self) -> None:
+        """Have committed what is done."""
+        for place, offsets in self._offsets.items():
+            if offsets.next != self._settled[place]:
+                topic, number = place
+                self._consumer.store_offsets(
+                    offsets=[TopicPartition(self._real[topic], number, offsets.next)]
+                )
+                self._settled[place] = offsets.next
 
     def standing(self) -> dict[str, tuple[int, int]]:
         """Return by topic how many records wait, and how many are not done at all."""
@@ -132,12 +132,7 @@ class Source:
 
     def close(self) -> None:
         """Commit what is done, and leave the group."""
-        try:
-            self.commit(wait=True)
-        except KafkaException as error:
-            _log.warning(
-                "commit_refused", error=str(error.args[0]), effect="some records are delivered again"
-            )
+        self.settle()
         self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -155,7 +150,7 @@ class Source:
 
     def _drop(self) -> None:
         self.epoch += 1
-        self._offsets, self._committed, self._paused = {}, {}, set()
+        self._offsets, self._settled, self._paused = {}, {}, set()
         self._assigned, self._unread = [], True
 
     def _begin(self) -> None:
@@ -181,7 +176,8 @@ class Source:
             [TopicPartition(self._real[topic], number, at) for (topic, number), at in starts.items()]
         )
         self._offsets = {place: Offsets(at) for place, at in starts.items()}
-        self._committed = starts
+        self._settled = dict(starts)
+        self._paused = set(starts)  # they still are; the next turn resumes them
         self._unread = False
 
     def _steer(self) -> None:
@@ -191,14 +187,6 @@ class Source:
         if resuming := self._paused - full:
             self._consumer.resume([TopicPartition(self._real[topic], n) for topic, n in resuming])
         self._paused = full
-
-    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
-        for tp in places:
-            refused = error or tp.error
-            place = (self._plain[tp.topic], tp.partition)
-            if refused is not None and place in self._committed:
-                _log.warning("commit_refused", topic=place[0], error=refused.str())
-                self._committed[place] = -1
 
     def _judge(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _FINAL:
