@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     allowed_lateness_us: Natural = 600_000_000
     range_ms: Positive = 500
     sink_range_rows: Positive = 100_000
-    sink_range_ms: Positive = 1_000
+    sink_range_ms: Positive = 2_000
     duplicate_block: Positive = 2**17
     series_cap: Positive = 100_000
     brake_share: Annotated[float, Field(gt=0, le=1)] = 0.5
