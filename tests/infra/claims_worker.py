@@ -48,7 +48,6 @@ def main() -> None:
                 if len(consumer.at_end()) < len(consumer.positions()):
                     quiet_since = time.monotonic()
                 continue
-            quiet_since = time.monotonic()
             consumer.claim(ranges)
             reach("after_claim")
             for range_ in ranges:
@@ -58,6 +57,8 @@ def main() -> None:
             reach("after_effect")
             consumer.settle(ranges)
             reach("after_settle")
+            # Not before: a slow machine may take longer for these steps than silence lasts.
+            quiet_since = time.monotonic()
         except ClaimLost as lost:
             quiet_since = time.monotonic()
             print(f"lost {lost}", flush=True)
