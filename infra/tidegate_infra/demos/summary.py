@@ -21,6 +21,13 @@ from tidegate_infra.settings import Settings
 _SETTLE_SECONDS = 60.0
 _DECISIONS = ("rollback", "promote")
 
+_NEXT = (
+    "rollout show {rollout}",
+    "deployment log",
+    "ledger",
+    "sql 'SELECT * FROM variant_health'",
+)
+
 QUERIES = {
     "What did each variant do while they were compared?": """
 SELECT variant, count() AS calls, countIf(outcome = 'answered') AS answered,
@@ -102,10 +109,10 @@ def summarise(
         *_answers(client),
         "",
         "Where to look next (while the stack runs):",
-        f"  tidegate rollout show {spec.name}            where it stands, with every metric's evidence",
-        "  tidegate deployment log                    every command and what appliers answered",
-        "  tidegate sql 'SELECT * FROM variant_health'  and every other question to the store",
-        "  tidegate ledger                            the balance, by producer",
+        *(
+            f"  tidegate --data-dir {settings.data_dir} {command.format(rollout=spec.name)}"
+            for command in _NEXT
+        ),
     ]
     if not settled:
         lines += [

@@ -87,7 +87,7 @@ CREATE TABLE IF NOT EXISTS window_metrics
     unpriced Int64
         COMMENT 'Leaf calls without a known price.',
     late Int64
-        COMMENT 'Calls that came after the watermark had passed their window''s end.',
+        COMMENT 'Calls that came beyond the allowed lateness of their own pane: in no other sum, counted where they arrived.',
     clamped Int64
         COMMENT 'Calls whose time lay in the future.',
     weighted_calls Float64
