@@ -15,27 +15,31 @@ LIVING_SECONDS = 600
 """A producer that has not said good-bye, and was heard of within so many seconds, may still have events on
 the way."""
 
+SETTLING_SECONDS = 60
+"""For so long after a producer's good-bye its last events may still be on their way into the store."""
+
 _ACCOUNTS = """
 WITH
     found AS
     (
         SELECT
-            assumeNotNull(producer_id) AS producer_id,
-            assumeNotNull(seq) AS seq,
+            assumeNotNull(who) AS producer_id,
+            assumeNotNull(number) AS seq,
             min(rank) AS place,
             argMin(why, rank) AS reason,
             max(append_ts) AS at,
             max(owner) AS tenant
         FROM
         (
-            SELECT producer_id, seq, 0 AS rank, '' AS why, append_ts, tenant AS owner FROM calls
+            SELECT producer_id AS who, seq AS number, 0 AS rank, '' AS why, append_ts, tenant AS owner
+            FROM calls
             UNION ALL SELECT producer_id, seq, 0, '', append_ts, tenant FROM feedback
             UNION ALL SELECT producer_id, seq, 0, '', append_ts, tenant FROM evaluations
             UNION ALL SELECT producer_id, seq, 1, '', append_ts, '' FROM duplicates
             UNION ALL SELECT producer_id, seq, 2, reason, append_ts, '' FROM dead_letters
         )
-        WHERE producer_id IS NOT NULL AND seq IS NOT NULL
-        GROUP BY producer_id, seq
+        WHERE who IS NOT NULL AND number IS NOT NULL
+        GROUP BY who, number
     ),
     counted AS
     (
@@ -94,9 +98,10 @@ SELECT
     counted.dead AS dead,
     unseen_failures.failed AS failed,
     reported.dropped AS refused,
-    NOT reported.final
-        AND greatest(reported.last_at, counted.last_at) > now64(3) - toIntervalSecond({living_seconds:UInt32})
-        AS living
+    reported.final AS final,
+    greatest(reported.last_at, counted.last_at) > now64(3) - toIntervalSecond(
+        if(reported.final, {settling_seconds:UInt32}, {living_seconds:UInt32})
+    ) AS living
 FROM reported
 FULL OUTER JOIN counted ON reported.producer_id = counted.producer_id
 LEFT JOIN unseen_failures ON unseen_failures.producer_id = reported.producer_id
@@ -144,11 +149,12 @@ class LedgerRow:
         Reason -> numbers found only among dead letters.
     failed
         Numbers that the producer says Kafka did not confirm, and that were never seen.
+    final
+        Whether that account is the last one: the producer has ended.
     in_flight
-        Numbers not found yet, of a producer that is alive.
+        Numbers not found yet, of a producer that is alive or ended a moment ago.
     missing
-        Numbers not found of a producer that has ended: in a healthy pipeline those that the sink has not
-        stored yet, else a loss.
+        Numbers not found of a producer that has ended: a loss, unless the sink is far behind.
     refused
         Reason -> events that never got a number.
     """
@@ -157,6 +163,7 @@ class LedgerRow:
     tenant: str
     app: str
     reported: bool
+    final: bool
     accepted: int
     stored: int
     duplicate: int
@@ -168,22 +175,26 @@ class LedgerRow:
     balanced: bool
 
 
-def ledger(client: Client, living_seconds: int = LIVING_SECONDS) -> list[LedgerRow]:
+def ledger(
+    client: Client, living_seconds: int = LIVING_SECONDS, settling_seconds: int = SETTLING_SECONDS
+) -> list[LedgerRow]:
     """Account for every producer.
 
     Parameters
     ----------
     client
         Of the store; reading is enough.
-    living_seconds
-        See `LIVING_SECONDS`.
+    living_seconds, settling_seconds
+        See `LIVING_SECONDS` and `SETTLING_SECONDS`.
 
     Returns
     -------
     list of LedgerRow
         By tenant, app and producer; events that name no producer last, one row a tenant.
     """
-    result = client.query(_ACCOUNTS, parameters={"living_seconds": living_seconds})
+    result = client.query(
+        _ACCOUNTS, parameters={"living_seconds": living_seconds, "settling_seconds": settling_seconds}
+    )
     rows = [_row(dict(zip(result.column_names, values, strict=True))) for values in result.result_rows]
     return rows + [_anonymous(*values) for values in client.query(_ANONYMOUS).result_rows]
 
@@ -200,6 +211,7 @@ def _row(found: dict[str, object]) -> LedgerRow:
         tenant=str(found["tenant"]),
         app=str(found["app"]),
         reported=bool(found["has_reported"]),
+        final=bool(found["final"]),
         accepted=number("accepted"),
         stored=number("stored"),
         duplicate=number("duplicate"),
@@ -218,6 +230,7 @@ def _anonymous(tenant: str, stored: int, duplicate: int, dead: int) -> LedgerRow
         tenant=tenant,
         app="",
         reported=False,
+        final=False,
         accepted=stored + duplicate + dead,
         stored=stored,
         duplicate=duplicate,

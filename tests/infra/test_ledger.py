@@ -97,9 +97,26 @@ def test_a_failed_range_counts_only_what_was_never_seen(client: Client) -> None:
     assert (row.stored, row.failed, row.missing, row.balanced) == (3, 3, 0, True)
 
 
+def test_a_copy_that_nobody_can_read_belongs_to_no_producer(client: Client) -> None:
+    client.insert(
+        "duplicates",
+        [["llm.calls", "x", None, None]],
+        column_names=["topic", "event_id", "producer_id", "seq"],
+    )
+    (row,) = ledger(client)
+    assert (row.producer_id, row.duplicate, row.balanced) == ("", 1, True)
+
+
+def test_the_last_events_of_a_producer_that_just_ended_are_on_their_way(client: Client) -> None:
+    store_calls(client, "a", [1, 3])
+    store_report(client, "a", 4, age_seconds=5)
+    row = rows(client)["a"]
+    assert (row.final, row.in_flight, row.missing, row.balanced) == (True, 2, 0, True)
+
+
 def test_what_an_ended_producer_sent_and_nobody_has_is_missing(client: Client) -> None:
     store_calls(client, "a", [1, 3])
-    store_report(client, "a", 4)
+    store_report(client, "a", 4, age_seconds=300)
     row = rows(client)["a"]
     assert (row.missing, row.in_flight, row.balanced) == (2, 0, False)
 

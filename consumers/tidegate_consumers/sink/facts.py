@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from tidegate import codec
 from tidegate.codec import Registry
@@ -134,14 +134,19 @@ def _windows(range_: Range, reading: Reading) -> Frames:
             frame = pl.read_ipc_stream(io.BytesIO(batch.rows))
         except ContractError as error:
             rejected.append(Rejected(message, error.reason, error.detail))
-        except (PolarsError, OSError) as error:
+        except (PolarsError, PanicException, OSError) as error:
             rejected.append(Rejected(message, "undecodable", f"the rows are no Arrow stream: {error}"))
         else:
             frames.append(frame.with_columns(_offset=pl.lit(message.offset(), dtype=pl.Int64)))
             rows += [row] * frame.height
     windows = pl.DataFrame()
     if frames:
-        windows = _sourced(pl.concat(frames), pl.Series(rows, dtype=pl.UInt32), range_.messages, range_)
+        windows = _sourced(
+            pl.concat(frames, how="diagonal_relaxed"),
+            pl.Series(rows, dtype=pl.UInt32),
+            range_.messages,
+            range_,
+        )
     return {"window_metrics": windows, "dead_letters": _refused(rejected, range_, reading)}
 
 
@@ -214,18 +219,22 @@ def _apart(range_: Range, reading: Reading) -> tuple[list[Message], list[Message
 
 
 def _copies(again: Sequence[Message], record: str, range_: Range, reading: Reading) -> pl.DataFrame:
-    """Return what the ledger needs of copies; one that cannot be read has at least its key."""
+    """Return what the ledger needs of copies; one that breaks a rule, or cannot be read, has what it can."""
     if not again:
         return pl.DataFrame()
     whose = ("event_id", "producer_id", "seq")
     batch = decode_batch(again, record, whose, slow=range_.redo, registry=reading.registry)
     unread = [one.message for one in batch.rejected] + [message for message, _ in batch.ends]
     keys = pl.DataFrame(
-        {
-            "_offset": [m.offset() for m in unread],
-            "event_id": [(m.key() or b"").decode(errors="replace") for m in unread],
-        },
-        schema={"_offset": pl.Int64, "event_id": pl.String},
+        [
+            _producer(range_.topic, message.value(), reading.registry)
+            | {
+                "_offset": message.offset(),
+                "event_id": (message.key() or b"").decode(errors="replace"),
+            }
+            for message in unread
+        ],
+        schema={"_offset": pl.Int64, **{name: _LETTER[name] for name in whose}},
     )
     frame = pl.concat([batch.frame, keys], how="diagonal")
     places = {message.offset(): row for row, message in enumerate(again)}

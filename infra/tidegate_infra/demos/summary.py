@@ -124,7 +124,7 @@ def summarise(
 
 def _closed(rows: list[ledger.LedgerRow]) -> bool:
     """Say whether every producer has told its end, and nothing is on its way."""
-    return bool(rows) and all(row.reported and row.balanced and not row.in_flight for row in rows)
+    return bool(rows) and all(row.final and row.balanced and not row.in_flight for row in rows)
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:

@@ -1,0 +1,45 @@
+"""Messages to rows where they are not as expected: what breaks a rule, what another release wrote."""
+
+import io
+from typing import Any
+
+import polars as pl
+
+from tidegate.records import WindowMetricsBatch
+from tidegate.topics import METRICS
+from tidegate_consumers.sink.facts import Reading, facts
+from tidegate_infra.prices import PriceBook
+
+BOOK = PriceBook.load()
+
+
+def batch(frame: pl.DataFrame) -> WindowMetricsBatch:
+    rows = io.BytesIO()
+    frame.write_ipc_stream(rows)
+    return WindowMetricsBatch(partition=0, offset=1, watermark=None, rows=rows.getvalue())
+
+
+def test_a_copy_that_breaks_a_rule_still_says_whose_it_is(call: Any, ranged: Any) -> None:
+    bad = call(input_tokens=-1, producer_id="p", seq=5)
+    rows = facts(ranged([bad]), Reading([True], BOOK))
+    assert rows["duplicates"].select("event_id", "producer_id", "seq").rows() == [(bad.event_id, "p", 5)]
+
+
+def test_a_copy_that_nobody_can_read_has_its_place_alone(ranged: Any) -> None:
+    rows = facts(ranged([b"\xc3\x01garbage"]), Reading([True], BOOK))
+    assert rows["duplicates"].select("producer_id", "seq", "_offset").rows() == [(None, None, 0)]
+
+
+def test_windows_of_two_releases_are_stored_side_by_side(ranged: Any) -> None:
+    old, new = pl.DataFrame({"rollup": ["app"]}), pl.DataFrame({"rollup": ["app"], "novelty": [1]})
+    rows = facts(ranged([batch(old), batch(new)], METRICS), Reading())
+    assert rows["window_metrics"].get_column("rollup").to_list() == ["app", "app"]
+
+
+def test_windows_that_are_no_arrow_stream_are_refused_alone(ranged: Any) -> None:
+    broken = WindowMetricsBatch(
+        partition=0, offset=1, watermark=None, rows=b"\xff\xff\xff\xff\x10\x00\x00\x00junk"
+    )
+    rows = facts(ranged([batch(pl.DataFrame({"rollup": ["app"]})), broken], METRICS), Reading())
+    assert rows["window_metrics"].height == 1
+    assert rows["dead_letters"].get_column("source_offset").to_list() == [1]
