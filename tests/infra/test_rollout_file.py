@@ -255,6 +255,12 @@ def test_margins_are_written_in_the_unit_of_their_metric(metric, written, kind, 
     assert quantities.margin(CATALOGUE[metric])(written) == (kind, value)
 
 
+def test_a_step_without_any_call_is_refused_since_it_would_end_at_once():
+    with pytest.raises(ValueError, match="write at least 1"):
+        quantities.some("0")
+    assert quantities.some("1") == 1
+
+
 def known_keys():
     """Keys of every section, as a mistake in it lists them."""
     unknown = replace_lines(

@@ -272,6 +272,14 @@ def test_an_inconclusive_end_does_what_was_asked_for(policy, end):
     assert f"an inconclusive end means {policy.replace('promote', 'promotion')} here" in drive.command.reason
 
 
+def test_promotion_by_the_clock_still_needs_data():
+    drive = Drive(rollout(max_duration_us=HOUR, on_inconclusive="promote"))
+    for _ in range(400):
+        drive.look({})
+    assert drive.state.state == "holding"
+    assert drive.weight("june") < 10_000
+
+
 def test_a_step_has_its_own_time_limit():
     spec = rollout(steps=[Step(weight_bp=500, min_calls=10**6, max_duration_us=600 * SECOND)])
     drive = Drive(spec).serve_until("holding")

@@ -69,6 +69,16 @@ def count(value: str) -> int:
     return int(value)
 
 
+def some(value: str) -> int:
+    """Whole number of at least 1: with none, a step would end at its first look."""
+    number = count(value)
+    if number < 1:
+        raise ValueError(
+            f"{value!r} would end the step before a call was seen: write at least 1, such as 100"
+        )
+    return number
+
+
 def factor(value: str) -> float:
     """Positive number, such as ``2`` or ``0.5``."""
     number = _number(value)

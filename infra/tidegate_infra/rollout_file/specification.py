@@ -204,7 +204,7 @@ def _step(item: Element) -> tuple[Step | None, Element | None]:
     warm_up, limit = section.take("warmUp"), section.take("maxDuration")
     step = Step(
         weight_bp=bp or 0,
-        min_calls=section.optional("minCalls", quantities.count, DEFAULT_MIN_CALLS),
+        min_calls=section.optional("minCalls", quantities.some, DEFAULT_MIN_CALLS),
         min_units=section.optional("minUsers", quantities.count, 0),
         warmup_us=None if warm_up is None else warm_up.value(quantities.duration),
         max_duration_us=None if limit is None else limit.value(quantities.time_limit),

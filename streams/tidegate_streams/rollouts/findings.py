@@ -30,7 +30,7 @@ def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None
     if state.state == "initialising":
         if warm and state.anchored:
             return "warm"
-        return f"overdue_{spec.on_inconclusive}" if _is_overdue(state, pane_end_us) else None
+        return _overdue(state, judgement) if _is_overdue(state, pane_end_us) else None
     gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
     if state.state == "holding" and (state.held_for != "approval" or gated):
         return None
@@ -39,8 +39,18 @@ def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None
         if not last or (judgement.safe and is_exposed_in_all(state)):
             return "unapproved" if gated else "safe" if last else "exposed"
     if state.state == "progressing" and _is_overdue(state, pane_end_us):
-        return f"overdue_{spec.on_inconclusive}"
+        return _overdue(state, judgement)
     return None
+
+
+def _overdue(state: State, judgement: Judgement) -> str:
+    """What an inconclusive end means; whoever asked for promotion did not ask for it without data."""
+    spec = state.plan
+    if spec.on_inconclusive != "promote":
+        return f"overdue_{spec.on_inconclusive}"
+    seen = all(judgement.verdicts[m.name] in ("pass", "inconclusive") for m in spec.metrics if not m.muted)
+    exposed = state.state == "progressing" and is_exposed_in_all(state)
+    return "overdue_promote" if seen and exposed and not judgement.suspects else "overdue_hold"
 
 
 def is_exposed(state: State) -> bool:
