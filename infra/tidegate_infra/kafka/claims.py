@@ -176,6 +176,8 @@ class RangeConsumer:
             fetch_queue_backoff_ms=10,
             fetch_wait_max_ms=50,
             queued_max_messages_kbytes=65_536,
+            # A commit that is not answered must end long before the process looks dead.
+            socket_timeout_ms=10_000,
         )
         self._consumer.subscribe(
             list(self._plain), on_assign=self._on_assign, on_revoke=self._on_leave, on_lost=self._on_leave
