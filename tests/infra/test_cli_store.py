@@ -93,7 +93,7 @@ def test_the_ledger_says_what_balances_and_ends_with_1_when_something_is_missing
     assert (empty.code, empty.out, empty.err) == (0, "", "0 producers, 0 not balanced\n")
     lost = (
         "INSERT INTO producer_reports (producer_id, tenant, app, report_seq, accepted, final, append_ts) "
-        "VALUES ('p', 'acme', 'chat', 1, 5, true, now64(3))"
+        "VALUES ('p', 'acme', 'chat', 1, 5, true, now64(3) - 600)"
     )
     assert cli("sql", "--write", lost).code == 0
     outcome = cli("ledger", "--json")

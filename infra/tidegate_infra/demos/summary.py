@@ -18,7 +18,7 @@ from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.end_of_stream import end_stream
 from tidegate_infra.settings import Settings
 
-_SETTLE_SECONDS = 60.0
+_SETTLE_SECONDS = 120.0
 _DECISIONS = ("rollback", "promote")
 
 _NEXT = (
@@ -147,7 +147,7 @@ def _ledger(client: Any) -> Iterator[str]:
         yield (
             f"ledger     accepted {row.accepted} = stored {row.stored} + duplicate {row.duplicate} + "
             f"dead-lettered {sum(row.dead_lettered.values())} + in flight {row.in_flight}: "
-            f"{'balanced' if row.balanced else 'NOT BALANCED'}"
+            f"{'balanced' if row.balanced else 'NOT BALANCED'}{'' if row.final else ', account still open'}"
         )
 
 
