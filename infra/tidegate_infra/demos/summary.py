@@ -97,7 +97,7 @@ def summarise(
             and present.state == ends
             and (made := decision()) is not None
             and made.command_id in deliveries.verified
-            and _closed(ledger.ledger(client))
+            and _arrived(ledger.ledger(client), played)
         ),
     )
     progress, made = rollout_log.progress(settings).get(key), decision()
@@ -122,9 +122,10 @@ def summarise(
     return Summary(settled, lines)
 
 
-def _closed(rows: list[ledger.LedgerRow]) -> bool:
-    """Say whether every producer has told its end, and nothing is on its way."""
-    return bool(rows) and all(row.final and row.balanced and not row.in_flight for row in rows)
+def _arrived(rows: list[ledger.LedgerRow], played: Played) -> bool:
+    """Say whether every event of the app stands in the store: a call and its check each."""
+    stored = sum(row.stored for row in rows)
+    return stored == 2 * len(played.calls) and all(row.balanced and not row.in_flight for row in rows)
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:
