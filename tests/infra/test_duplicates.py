@@ -24,6 +24,11 @@ def ranged(messages: list[Any], epoch: int = 1) -> Range:
     )
 
 
+def marks_of(duplicates: Duplicates, messages: list[Any], epoch: int = 1) -> list[bool]:
+    range_ = ranged(messages, epoch)
+    return duplicates.mark([range_])[range_.name]
+
+
 def message(offset: int, key: str) -> Message:
     return Message(topic=CALLS, partition=2, offset=offset, key=key.encode(), value=b"v")
 
@@ -39,15 +44,15 @@ def test_a_reader_that_begins_in_the_middle_sees_the_copies_that_the_first_one_s
         producer.produce(settings.topic_prefix + CALLS, b"v", key, partition=2)
     assert producer.flush(20) == 0
     messages = [message(offset, key) for offset, key in enumerate(keys)]
-    first = Duplicates(settings, CALLS)
-    marks = first.mark(ranged(messages[:7])) + first.mark(ranged(messages[7:]))
+    first = Duplicates(settings)
+    marks = marks_of(first, messages[:7]) + marks_of(first, messages[7:])
     # The second "c" stands two blocks behind the first.
     assert [keys[at] for at, copy in enumerate(marks) if copy] == ["a", "b", "a", "a", "b", "v", "k"]
     for begin in range(1, len(keys)):
-        assert Duplicates(settings, CALLS).mark(ranged(messages[begin:])) == marks[begin:], begin
+        assert marks_of(Duplicates(settings), messages[begin:]) == marks[begin:], begin
     # A redo after the range was marked once: the log is read again, the marks are the same.
-    assert first.mark(ranged(messages[7:])) == marks[7:]
-    assert first.mark(ranged(messages[7:], epoch=2)) == marks[7:]
+    assert marks_of(first, messages[7:]) == marks[7:]
+    assert marks_of(first, messages[7:], epoch=2) == marks[7:]
 
 
 def test_a_call_without_a_key_is_nobodys_copy() -> None:

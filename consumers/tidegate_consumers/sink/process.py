@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tidegate.errors import DependencyUnavailable
 from tidegate.registry import SchemaRegistry
-from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK, PRICES
+from tidegate.topics import CALLS, PRICES
 from tidegate_consumers.sink.facts import FACTS, Reading, facts
 from tidegate_consumers.sink.figures import Figures
 from tidegate_consumers.sink.store import Store, Stored
@@ -97,7 +97,7 @@ class Sink:
         self._registry = (
             SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
         )
-        self._duplicates = {topic: Duplicates(settings, topic) for topic in (CALLS, FEEDBACK, EVALUATIONS)}
+        self._duplicates = Duplicates(settings, process.beat)
         self._effects: dict[tuple[str, int], Effect] = {}
         self._trouble: dict[tuple[str, int], str] = {}
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -153,9 +153,9 @@ class Sink:
     def _begin(self, ranges: Sequence[Range]) -> None:
         self._consumer.claim(ranges, prices=self._book.hash)
         crashpoint("sink.after_claim")
+        copies = self._duplicates.mark(ranges)
         for range_ in ranges:
-            known = self._duplicates.get(range_.topic)
-            effect = Effect(range_, known.mark(range_) if known else None)
+            effect = Effect(range_, copies.get(range_.name))
             before = self._effects.get((range_.topic, range_.partition))
             self._effects[range_.topic, range_.partition] = effect
             effect.future = self._writers.submit(self._write, effect, before)

@@ -6,10 +6,11 @@ stage see the same duplicates, and after an assignment two blocks of the log reb
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
 
 from tidegate import codec
 from tidegate.errors import ContractError, DependencyUnavailable
@@ -27,8 +28,11 @@ It is part of the identity, since the copy that could not be read had the same k
 """
 
 _STALLED_S = 30.0
+_BATCH = 10_000
 
 Identity = Hashable | None
+Place = tuple[str, int]
+"""Topic without the installation's prefix, and partition."""
 
 
 def key_identity(message: Message, _registry: codec.Registry | None = None) -> Identity:
@@ -109,94 +113,123 @@ class Seen:
 
 
 class Duplicates:
-    """Duplicates of one topic, partition by partition.
+    """Duplicates among calls, feedback and evaluations, partition by partition.
 
     Parameters
     ----------
     settings
         Where Kafka is, and `duplicate_block`, the offsets in a block.
-    topic
-        Topic without the installation's prefix, one of `IDENTITIES`.
+    meanwhile
+        Called at least once a second while the log is read again, which can take minutes.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, meanwhile: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
-        self._topic = topic
+        self._meanwhile = meanwhile
         url = settings.schema_registry_url
-        self._identity = IDENTITIES[topic]
         self._registry = SchemaRegistry(url) if url else None
         self._epoch = -1
-        self._partitions: dict[int, tuple[int, Seen]] = {}
+        self._partitions: dict[Place, tuple[int, Seen]] = {}
 
-    def load(self, partition: int, before_offset: int) -> None:
-        """Read the log again from the beginning of the block before the one of `before_offset`.
+    def mark(self, ranges: Sequence[Range]) -> dict[str, list[bool]]:
+        """Say of each message of each range whether it is a duplicate, by the range's name.
+
+        Ranges of other topics are left out.
+
+        What was seen before is read from the log whenever a range does not follow the last one marked of its
+        partition: after an assignment, a redo or a lost claim.
 
         Raises
         ------
         DependencyUnavailable
             The log could not be read.
         """
-        block = self._settings.duplicate_block
-        seen = Seen(block)
-        first = max(0, (before_offset // block - 1) * block)
-        for messages in _read(self._settings, self._topic, partition, first, before_offset):
-            self._mark(seen, messages)
-        self._partitions[partition] = before_offset, seen
+        known = [range_ for range_ in ranges if range_.topic in IDENTITIES]
+        self._load(
+            {(range_.topic, range_.partition): range_.lo for range_ in known if not self._follows(range_)}
+        )
+        marks = {}
+        for range_ in known:
+            place = (range_.topic, range_.partition)
+            marks[range_.name] = self._mark(place, range_.messages)
+            self._partitions[place] = range_.hi + 1, self._partitions[place][1]
+        return marks
 
-    def mark(self, range_: Range) -> list[bool]:
-        """Say of each message of a range whether it is a duplicate.
-
-        What was seen before is read from the log whenever the range does not follow the last one marked:
-        after an assignment, a redo or a lost claim.
-        """
+    def _follows(self, range_: Range) -> bool:
         if range_.epoch != self._epoch:
             self._epoch = range_.epoch
             self._partitions.clear()
-        partition = range_.partition
-        if partition not in self._partitions or self._partitions[partition][0] != range_.lo:
-            self.load(partition, range_.lo)
-        seen = self._partitions[partition][1]
-        marks = self._mark(seen, range_.messages)
-        self._partitions[partition] = range_.hi + 1, seen
-        return marks
+        known = self._partitions.get((range_.topic, range_.partition))
+        return known is not None and known[0] == range_.lo
 
-    def _mark(self, seen: Seen, messages: Sequence[Message]) -> list[bool]:
-        identities = [self._identity(message, self._registry) for message in messages]
-        return seen.mark([message.offset() or 0 for message in messages], identities)
+    def _load(self, before: Mapping[Place, int]) -> None:
+        """Read the log again, from the beginning of the block before the one of each offset."""
+        block = self._settings.duplicate_block
+        self._partitions |= {place: (offset, Seen(block)) for place, offset in before.items()}
+        spans = {
+            place: (max(0, (offset // block - 1) * block), offset)
+            for place, offset in before.items()
+            if offset
+        }
+        if spans:
+            for place, messages in _read(self._settings, spans, self._meanwhile):
+                self._mark(place, messages)
+
+    def _mark(self, place: Place, messages: Sequence[Message]) -> list[bool]:
+        identity = IDENTITIES[place[0]]
+        return self._partitions[place][1].mark(
+            [message.offset() or 0 for message in messages],
+            [identity(message, self._registry) for message in messages],
+        )
 
 
 def _read(
-    settings: Settings, topic: str, partition: int, first: int, before: int
-) -> Iterable[Sequence[Message]]:
-    """Messages of `[first, before)` that the log still has, in batches."""
-    if first >= before:
-        return
-    real = settings.topic_prefix + topic
-    consumer = client.consumer(settings, "duplicates", enable_partition_eof=True)
+    settings: Settings, spans: Mapping[Place, tuple[int, int]], meanwhile: Callable[[], None]
+) -> Iterator[tuple[Place, Sequence[Message]]]:
+    """Messages of each `[first, before)` that the log still has, in batches of one partition."""
+    topics = {settings.topic_prefix + topic: topic for topic, _ in spans}
+    positions = {place: first for place, (first, _) in spans.items()}
+    consumer = client.consumer(
+        settings, "duplicates", enable_partition_eof=True, fetch_wait_max_ms=20, fetch_queue_backoff_ms=10
+    )
     try:
-        consumer.assign([TopicPartition(real, partition, first)])
-        position, moved_s = first, time.monotonic()
-        while position < before:
-            found: list[Message] = []
-            ended = False
-            read: list[Any] = consumer.consume(10_000, 1.0)
+        consumer.assign([_at(settings, place, first) for place, first in positions.items()])
+        moved_s = time.monotonic()
+        while positions:
+            meanwhile()
+            # Asked for more than there is, it would wait until the time is over.
+            most = min(_BATCH, sum(spans[place][1] - position for place, position in positions.items()))
+            runs: defaultdict[Place, list[Message]] = defaultdict(list)
+            ended = set()
+            read: list[Any] = consumer.consume(most, 0.1)
             for message in read:
+                place = (topics[message.topic()], message.partition()) if message.topic() else None
                 error = message.error()
+                if place not in positions:
+                    continue
                 if error is None:
-                    found.append(message)
-                    position = message.offset() + 1
+                    positions[place] = message.offset() + 1
+                    if message.offset() < spans[place][1]:
+                        runs[place].append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    ended = True
-            if found:
+                    ended.add(place)
+            yield from runs.items()
+            done = ended | {place for place, at in positions.items() if at >= spans[place][1]}
+            if done:
+                consumer.pause([_at(settings, place) for place in done])
+            for place in done:
+                del positions[place]
+            if runs or done:
                 moved_s = time.monotonic()
-                yield [message for message in found if (message.offset() or 0) < before]
-            if ended:
-                return
-            if time.monotonic() - moved_s > _STALLED_S:
+            elif time.monotonic() - moved_s > _STALLED_S:
+                (topic, partition), position = next(iter(positions.items()))
                 raise DependencyUnavailable(
-                    f"{real}[{partition}]: nothing read from offset {position} for {_STALLED_S:.0f} s, "
-                    f"{before} "
-                    f"was to be reached; is Kafka up?"
+                    f"{settings.topic_prefix}{topic}[{partition}]: nothing read from offset {position} for "
+                    f"{_STALLED_S:.0f} s, {spans[topic, partition][1]} was to be reached; is Kafka up?"
                 )
     finally:
         consumer.close()
+
+
+def _at(settings: Settings, place: Place, offset: int = OFFSET_INVALID) -> TopicPartition:
+    return TopicPartition(settings.topic_prefix + place[0], place[1], offset)

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from tidegate.codec import encode
@@ -69,7 +69,7 @@ class Aggregate:
             SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
         )
         self._partitions = len(scan.partitions(settings, PARTIALS))
-        self._duplicates = {topic: Duplicates(settings, topic) for topic in (CALLS, FEEDBACK, EVALUATIONS)}
+        self._duplicates = Duplicates(settings, process.beat)
         self._watermarks = Watermarks(settings.watermark_delay_us, settings.watermark == "clock")
         self._deliveries = Deliveries(settings)
         self._worker = f"{platform.node()}:{os.getpid()}"
@@ -118,7 +118,8 @@ class Aggregate:
         with self._figures.seconds.time():
             self._consumer.claim(ranges, prices=self._book.hash)
             crashpoint("aggregate.after_claim")
-            works = [self._work(alike) for alike in _alike(ranges)]
+            copies = self._duplicates.mark(ranges)
+            works = [self._work(alike, copies) for alike in _alike(ranges)]
             self._brake(works)
             if not self._consumer.valid(ranges):
                 raise ClaimLost("the partitions went to another worker before anything was written")
@@ -135,13 +136,13 @@ class Aggregate:
                         range_.partition, done.latest_us.get(number), done.ends_us.get(number)
                     )
 
-    def _work(self, ranges: Sequence[Range]) -> Work:
+    def _work(self, ranges: Sequence[Range], copies: Mapping[str, Sequence[bool]]) -> Work:
         topic = ranges[0].topic
-        if topic not in self._duplicates:
+        if topic in (ROLLOUTS, ACTIONS):
             return work.forward(ranges, self._partitions)
-        copies = [self._duplicates[topic].mark(range_) for range_ in ranges]
         book = self._prices.find(ranges[0].prices)
-        return work.shrink(ranges, copies, book, self._partitions, self._registry)
+        marks = [copies[range_.name] for range_ in ranges]
+        return work.shrink(ranges, marks, book, self._partitions, self._registry)
 
     def _brake(self, works: Sequence[Work]) -> None:
         """Stop rather than drain a broken producer into the dead letters."""
