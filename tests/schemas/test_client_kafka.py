@@ -52,6 +52,18 @@ def test_the_last_report_accounts_for_every_event(
     assert [(d.reason, d.count) for d in last.dropped] == [("negative", 1)]
 
 
+def test_the_last_report_arrives_though_another_is_still_on_its_way(
+    new_kafka_client: NewClient, new_call: NewCall, read_topic: ReadTopic
+) -> None:
+    clients = [new_kafka_client(report_seconds=0.005) for _ in range(8)]
+    for client in clients:
+        for _ in range(1_000):
+            client.emit(new_call())
+        assert client.shutdown(5) == 0
+    reports = [record for _, record in read_topic(names.PRODUCERS)]
+    assert sum(report.final for report in reports) == len(clients)
+
+
 def test_reports_are_sent_while_the_app_runs(
     new_kafka_client: NewClient, new_call: NewCall, read_topic: ReadTopic
 ) -> None:

@@ -16,7 +16,7 @@ from tidegate.client.queue import BoundedQueue
 from tidegate.client.reports import Account
 from tidegate.client.rules import Event
 from tidegate.client.transport import Transport
-from tidegate.records import LLMCall
+from tidegate.records import LLMCall, ProducerReport
 
 _RETRY_SECONDS = 0.5
 
@@ -227,18 +227,36 @@ class Worker:
         self._failed_since_flush = False
         flush.done.set()
 
-    def _report(self, transport: Transport, *, final: bool = False) -> threading.Event:
-        """Send the account if it changed; the event returned is set when Kafka has answered."""
-        answered = threading.Event()
-        report = self._account.report(self._clock.now_us(), final=final)
-        if report is None:
-            answered.set()
-            return answered
+    def _report(self, transport: Transport) -> None:
+        """Send the account if it changed."""
+        report = self._account.report(self._clock.now_us())
+        if report is not None:
+            self._send_report(transport, report)
+
+    def _send_report(self, transport: Transport, report: ProducerReport) -> list[bool]:
+        """Send an account; the list returned gets whether Kafka confirmed it."""
+        answers: list[bool] = []
         topic = self._configuration.topic(topics.PRODUCERS)
         value = self._encoder.encode_report(report)
-        if not transport.send(topic, report.producer_id, value, lambda _confirmed: answered.set()):
-            answered.set()
-        return answered
+        if not transport.send(topic, report.producer_id, value, answers.append):
+            answers.append(False)
+        return answers
+
+    def _send_last_report(self, transport: Transport) -> None:
+        """Close the account: without its last report nobody can say that nothing is missing."""
+        report = self._account.report(self._clock.now_us(), final=True)
+        confirmed = report is None
+        while report is not None and not (confirmed or transport.broken or self._time_is_over()):
+            answers = self._send_report(transport, report)
+            transport.poll(_ANSWER_SECONDS)
+            while not answers and not self._time_is_over():
+                transport.poll(_ANSWER_SECONDS)
+            confirmed = any(answers)
+        if not confirmed and not self.lost:
+            self._notices.warn("report", "the last report was not confirmed: the account stays open")
+
+    def _time_is_over(self) -> bool:
+        return self._clock.monotonic_us() >= self._report_until_us
 
     def _give_up(self, transport: Transport) -> None:
         transport.give_up()
@@ -260,8 +278,8 @@ class Worker:
         if transport is None:
             return
         self.lost += self._in_flight
-        self._give_up(transport)
-        answered = self._report(transport, final=True)
-        while not answered.is_set() and self._clock.monotonic_us() < self._report_until_us:
-            transport.poll(_ANSWER_SECONDS)
+        if self._in_flight:
+            # Never without need: a report that is on its way would be given up with them.
+            self._give_up(transport)
+        self._send_last_report(transport)
         transport.give_up()
