@@ -25,7 +25,7 @@ COST_NANO = {
 SPEED = 60.0
 LATENESS_US = 600_000_000
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system"), pytest.mark.timeout(280)]
 
 
 @contextmanager

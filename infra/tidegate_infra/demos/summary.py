@@ -18,7 +18,7 @@ from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.end_of_stream import end_stream
 from tidegate_infra.settings import Settings
 
-_SETTLE_SECONDS = 120.0
+_SETTLE_SECONDS = 60.0
 _DECISIONS = ("rollback", "promote")
 
 _NEXT = (
@@ -97,7 +97,7 @@ def summarise(
             and present.state == ends
             and (made := decision()) is not None
             and made.command_id in deliveries.verified
-            and _arrived(ledger.ledger(client), played)
+            and _closed(ledger.ledger(client), played)
         ),
     )
     progress, made = rollout_log.progress(settings).get(key), decision()
@@ -122,10 +122,12 @@ def summarise(
     return Summary(settled, lines)
 
 
-def _arrived(rows: list[ledger.LedgerRow], played: Played) -> bool:
-    """Say whether every event of the app stands in the store: a call and its check each."""
+def _closed(rows: list[ledger.LedgerRow], played: Played) -> bool:
+    """Say whether every call of the app and its check stand in the store, and every producer told its end."""
     stored = sum(row.stored for row in rows)
-    return stored == 2 * len(played.calls) and all(row.balanced and not row.in_flight for row in rows)
+    return stored == 2 * len(played.calls) and all(
+        row.final and row.balanced and not row.in_flight for row in rows
+    )
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:
