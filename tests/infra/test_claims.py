@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -102,6 +103,59 @@ def test_claim_leaves_the_offset_and_settle_moves_it(
     assert committed(settings, ALERTS)[0] == 30
     assert consumer.positions() == {(ALERTS, 0): 30}
     assert consumer.at_end() == {(ALERTS, 0)}
+
+
+def test_messages_that_the_client_skipped_are_read_again(
+    settings: Settings, consume: Callable[..., RangeConsumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(settings, 30)
+    consumer = consume()
+    read, skipped = consumer._consumer.consume, []
+
+    class Skipping:
+        def consume(self, *bounds: Any) -> list[Any]:
+            messages = read(*bounds)
+            if any(message.error() is None for message in messages) and not skipped:
+                skipped.extend(messages[10:20])
+                del messages[10:20]
+            return messages
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    real = consumer._consumer
+    monkeypatch.setattr(consumer, "_consumer", Skipping())
+    read_offsets: list[int | None] = []
+    while len(read_offsets) < 30:
+        ranges = wait_for(consumer)
+        consumer.claim(ranges)
+        consumer.settle(ranges)
+        read_offsets += [at for range_ in ranges for at in offsets(range_)]
+    assert len(skipped) == 10
+    assert read_offsets == list(range(30))
+
+
+def test_a_log_with_the_gaps_of_transactions_is_read_to_its_end(
+    settings: Settings, consume: Callable[..., RangeConsumer]
+) -> None:
+    producer = client.producer(settings, transactional_id="t")
+    producer.init_transactions(20)
+    for _ in range(4):
+        producer.begin_transaction()
+        for number in range(5):
+            producer.produce(settings.topic_prefix + ALERTS, b"v", str(number))
+        producer.commit_transaction(20)
+    consumer, read = consume(), 0
+    while read < 20:
+        ranges = wait_for(consumer)
+        consumer.claim(ranges)
+        consumer.settle(ranges)
+        read += sum(len(range_.messages) for range_ in ranges)
+    until = time.monotonic() + 20
+    while consumer.at_end() != {(ALERTS, 0)}:
+        assert time.monotonic() < until, consumer.positions()
+        consumer.poll(0.05)
+    assert (read, consumer.positions()) == (20, {(ALERTS, 0): 24})
 
 
 def test_a_range_is_settled_only_after_its_claim(

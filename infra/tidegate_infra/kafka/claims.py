@@ -35,7 +35,6 @@ _log = structlog.get_logger(__name__)
 # rebalance callbacks run between them.
 _CHUNK = 10_000
 _ANSWER_S = 10.0
-_END = -1  # librdkafka's OFFSET_END
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -302,13 +301,10 @@ class RangeConsumer:
         self._drop()
         self._assigned = [(self._plain[tp.topic], tp.partition) for tp in partitions]
         self._unread = bool(partitions)
-        # Paused until the positions are known: what the poll in progress still returns is of an old
-        # assignment.
-        for tp in partitions:
-            tp.offset = _END
-        consumer.assign(partitions)
-        consumer.pause(partitions)
-        self._paused = set(self._assigned)
+        # Nothing is read until the positions are known. An assignment at a logical offset would not do, even
+        # paused: librdkafka asks for it again half a second after an answer that came too late, and then goes
+        # on reading from there (rd_kafka_toppar_handle_Offset, 2.16).
+        consumer.assign([])
 
     def _on_leave(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._drop()
@@ -413,23 +409,32 @@ class RangeConsumer:
         if self.epoch != epoch or self._unread:
             return
         runs: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+        ends: dict[tuple[str, int], int] = {}
+        troubles = []
         for message in messages:
             error = message.error()
+            key = (self._plain.get(message.topic(), ""), message.partition())
             if error is None:
-                runs[message.topic(), message.partition()].append(message)
+                runs[key].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                # Errors stand where they happened, behind the messages before them.
-                self._add(runs)
-                self._tracks[self._plain[message.topic()], message.partition()].passed(message.offset())
+                ends[key] = message.offset()
             else:
-                self._judge(error, message.topic(), message.partition())
-        self._add(runs)
+                troubles.append(message)
+        self._take(runs, ends)
+        for message in troubles:
+            self._judge(message.error(), message.topic(), message.partition())
 
-    def _add(self, runs: dict[tuple[str, int], list[Any]]) -> None:
+    def _take(self, runs: Mapping[tuple[str, int], list[Any]], ends: Mapping[tuple[str, int], int]) -> None:
         now_s = time.monotonic()
-        for (real, partition), run in runs.items():
-            self._tracks[self._plain[real], partition].add(run, now_s)
-        runs.clear()
+        again = [key for key, run in runs.items() if not self._tracks[key].add(run, now_s)]
+        again += [key for key, end in ends.items() if key not in again and not self._tracks[key].passed(end)]
+        for key in again:
+            track = self._tracks[key]
+            _log.warning("reading_again", topic=key[0], partition=key[1], offset=track.position)
+            try:
+                self._consumer.seek(TopicPartition(self._real[key[0]], key[1], track.position))
+            except KafkaException as error:
+                raise client.explained(error, f"reading {key[0]}[{key[1]}] again") from error
 
     def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:

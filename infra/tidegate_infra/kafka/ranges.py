@@ -190,12 +190,21 @@ class Track:
     since_s: float = 0.0
     out: Range | None = None
     claimed: bool = False
+    gappy: bool = False
+    _missing: int = -1
 
     def __post_init__(self) -> None:
         self.position = self.settled = self.lo
+        self.gappy = self.compacted
 
-    def add(self, messages: Sequence[Message], now_s: float) -> None:
+    def add(self, messages: Sequence[Message], now_s: float) -> bool:
         """Take messages that follow what was taken before.
+
+        Returns
+        -------
+        bool
+            False when offsets are missing that were not looked for twice: then only what stands before them
+            was taken, and the partition is to be read again from `position`.
 
         Raises
         ------
@@ -210,15 +219,34 @@ class Track:
                 f"read offset {first} where {self.position} or a later one was expected: "
                 f"going on would count twice; start the process again"
             )
+        if last + 1 - self.position != len(messages) and not self.gappy:
+            whole = next(n for n, message in enumerate(messages) if message.offset() != self.position + n)
+            if not self._looked_twice(self.position + whole):
+                self._take(messages[:whole], now_s)
+                return False
+        self._take(messages, now_s)
+        return True
+
+    def passed(self, offset: int) -> bool:
+        """Know that nothing unread stands before `offset`, at the log's end; False as for `add`."""
+        if offset > self.position and not self.gappy and not self._looked_twice(self.position):
+            return False
+        self.position = max(self.position, offset)
+        return True
+
+    def _looked_twice(self, missing: int) -> bool:
+        """Whether the offset was missing before; then the log has such gaps, as transactions leave them."""
+        self.gappy, self._missing = missing == self._missing, missing
+        return self.gappy
+
+    def _take(self, messages: Sequence[Message], now_s: float) -> None:
+        if not messages:
+            return
         if not self.messages:
             self.since_s = now_s
         self.messages.extend(messages)
         self.bytes += sum(map(len, messages))
-        self.position = last + 1
-
-    def passed(self, offset: int) -> None:
-        """Know that nothing unread stands before `offset`, at the log's end or in a compacted stretch."""
-        self.position = max(self.position, offset)
+        self.position = (messages[-1].offset() or 0) + 1
 
     def full(self, limits: Limits) -> bool:
         """Whether reading on would only fill memory."""
