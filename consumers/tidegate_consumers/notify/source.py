@@ -19,7 +19,6 @@ _log = structlog.get_logger(__name__)
 
 _ANSWER_S = 5.0
 _COMMIT_MS = 200
-_END = -1  # librdkafka's OFFSET_END
 
 # What only a person can repair; the rest librdkafka repairs by itself, and says so meanwhile.
 _FINAL = frozenset(
@@ -139,11 +138,9 @@ class Source:
         self._drop()
         self._assigned = [(self._plain[tp.topic], tp.partition) for tp in partitions]
         self._unread = bool(partitions)
-        # Paused until it is known where they begin.
-        for tp in partitions:
-            tp.offset = _END
-        consumer.assign(partitions)
-        consumer.pause(partitions)
+        # Nothing is read until it is known where they begin, and never at a logical offset: see
+        # `tidegate_infra.kafka.claims`.
+        consumer.assign([])
 
     def _on_leave(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._drop()
@@ -172,12 +169,12 @@ class Source:
         except KafkaException as error:
             self._judge(error.args[0])
             return
-        self._consumer.assign(
-            [TopicPartition(self._real[topic], number, at) for (topic, number), at in starts.items()]
-        )
+        begins = [TopicPartition(self._real[topic], number, at) for (topic, number), at in starts.items()]
+        self._consumer.assign(begins)
+        # A pause outlives its assignment; once something was read, to resume what is not paused repeats it.
+        self._consumer.resume(begins)
         self._offsets = {place: Offsets(at) for place, at in starts.items()}
         self._settled = dict(starts)
-        self._paused = set(starts)  # they still are; the next turn resumes them
         self._unread = False
 
     def _steer(self) -> None:
