@@ -78,6 +78,9 @@ def _kept(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
 
 
+CLAMP_US = 1_000_000
+"""How far event time may stand behind the broker's append time, in microseconds; further is clamped."""
+
 # The broker's clock is the reference for "in the future": with the producer's own times a clamp could not be
 # repeated in a replay.
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}

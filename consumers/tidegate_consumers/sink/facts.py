@@ -16,6 +16,7 @@ from tidegate.errors import ContractError
 from tidegate.topics import (
     ALERTS,
     CALLS,
+    CLAMP_US,
     DEPLOYMENTS,
     DLQ,
     DRIFT,
@@ -38,9 +39,6 @@ Frames = dict[str, pl.DataFrame]
 
 STAGE = "sink"
 """Who refused a record, when the sink itself could not store it."""
-
-CLAMP_US = 1_000_000
-"""How far event time may stand behind the broker's append time; further is clamped, as windows do."""
 
 _NANO = pl.lit(Decimal("0.000000001"))
 _MONEY = pl.Decimal(38, 9)

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from tidegate.series import DIMENSIONS, comparable
+from tidegate.topics import CLAMP_US
 from tidegate.vocabulary import OTHER
 from tidegate_infra import prices
 from tidegate_infra.prices import PriceBook
@@ -11,9 +12,6 @@ from tidegate_streams import partials, users
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
 from tidegate_streams.histogram import bucket
 from tidegate_streams.partials import PANE_US
-
-CLAMP_US = 1_000_000
-"""How far event time may stand behind the broker's append time, in microseconds; further is clamped."""
 
 CALL_COLUMNS = tuple(
     dict.fromkeys(

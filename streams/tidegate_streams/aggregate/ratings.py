@@ -5,8 +5,9 @@ from typing import Any
 import polars as pl
 
 from tidegate.series import DIMENSIONS
+from tidegate.topics import CLAMP_US
 from tidegate_streams import partials
-from tidegate_streams.aggregate.columns import CLAMP_US, aa, latest, pane
+from tidegate_streams.aggregate.columns import aa, latest, pane
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
 
 _COLUMNS = ("ts", "tenant", "name", "value", "series")
