@@ -38,8 +38,8 @@ from tidegate.topics import (
 )
 from tidegate_consumers.sink.facts import FACTS, TABLES, Reading, facts
 from tidegate_consumers.sink.store import Store
-from tidegate_infra.kafka.claims import Log
 from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings

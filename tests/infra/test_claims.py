@@ -16,8 +16,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from tidegate.errors import InvariantBroken
 from tidegate.topics import ALERTS, DEPLOYMENTS, PRODUCERS
 from tidegate_infra.kafka import client
-from tidegate_infra.kafka.claims import ClaimLost, Log, Range, RangeConsumer, RetentionLoss
-from tidegate_infra.kafka.ranges import Claim
+from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
+from tidegate_infra.kafka.log import Log, RetentionLoss
+from tidegate_infra.kafka.ranges import Claim, Range
 from tidegate_infra.settings import Settings
 
 WORKER = Path(__file__).with_name("claims_worker.py")

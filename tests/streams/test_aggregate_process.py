@@ -25,7 +25,7 @@ from tidegate.records import (
 from tidegate.series import shard_partition
 from tidegate.topics import CALLS, DLQ, FEEDBACK, PARTIALS, PRICES, ROLLOUTS, TOPICS
 from tidegate_infra.kafka import client, dead_letters, scan
-from tidegate_infra.kafka.claims import Log
+from tidegate_infra.kafka.log import Log
 from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings
 from tidegate_infra.stack.program import Program

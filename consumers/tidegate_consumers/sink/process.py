@@ -15,8 +15,9 @@ from tidegate_consumers.sink.figures import Figures
 from tidegate_consumers.sink.store import Store, Stored
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import scan
-from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer, RetentionLoss
+from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.duplicates import Duplicates
+from tidegate_infra.kafka.log import RetentionLoss
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.price_log import PriceLog
 from tidegate_infra.process import Process

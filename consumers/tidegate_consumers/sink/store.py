@@ -17,7 +17,7 @@ from tidegate.topics import TOPICS
 from tidegate_consumers.sink import arrow
 from tidegate_consumers.sink.facts import TABLES, UPSERTED, Frames
 from tidegate_infra.clickhouse import client as clickhouse
-from tidegate_infra.kafka.claims import Log
+from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.settings import Settings
 

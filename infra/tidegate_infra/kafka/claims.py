@@ -14,20 +14,17 @@ a range of another epoch is worth nothing.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateError
 from tidegate.topics import TOPICS
 from tidegate_infra.kafka import client
+from tidegate_infra.kafka.log import EARLIEST, LATEST, TRANSIENT, Log, Logs, RetentionLoss
 from tidegate_infra.kafka.ranges import Claim, Limits, Range, Track, read_metadata, settled_metadata
 from tidegate_infra.settings import Settings
-
-__all__ = ["ClaimLost", "Log", "Range", "RangeConsumer", "RetentionLoss"]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,78 +32,10 @@ _log = structlog.get_logger(__name__)
 # rebalance callbacks run between them.
 _CHUNK = 10_000
 _ANSWER_S = 10.0
-_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-# What librdkafka repairs by itself; it reports and goes on.
-_TRANSIENT = frozenset(
-    {
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError._MAX_POLL_EXCEEDED,
-        KafkaError._PREV_IN_PROGRESS,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-    }
-)
 
 
 class ClaimLost(TidegateError):
     """The ranges are no longer this process's: drop them and poll again. Nothing was counted."""
-
-
-class RetentionLoss(InvariantBroken):
-    """The log no longer reaches back to the next offset to be read: events are gone.
-
-    Parameters
-    ----------
-    log
-        The partition with its bounds.
-    lo
-        First offset that is missing.
-    group
-        Consumer group that was behind.
-    """
-
-    def __init__(self, log: "Log", lo: int, group: str) -> None:
-        super().__init__(
-            f"{log.topic}[{log.partition}]: offsets {lo} to {log.low - 1} are gone from the log before "
-            f"group {group} "
-            f"had read them: {log.low - lo} events at most are lost to retention. To go on behind the gap: "
-            f"kafka-consumer-groups.sh --group {group} --topic {log.topic}:{log.partition} "
-            f"--reset-offsets --to-offset {log.low} --execute"
-        )
-        self.log = log
-        self.lo = lo
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """One partition's log: its bounds when it was assigned.
-
-    Parameters
-    ----------
-    topic
-        Topic without the installation's prefix.
-    topic_id
-        Kafka's id of the topic.
-    partition
-        Partition.
-    low, high
-        First offset that is still there, and the one that the next message will get.
-    """
-
-    topic: str
-    topic_id: str
-    partition: int
-    low: int
-    high: int
 
 
 class RangeConsumer:
@@ -160,11 +89,9 @@ class RangeConsumer:
         self._assigned: list[tuple[str, int]] = []
         self._tracks: dict[tuple[str, int], Track] = {}
         self._paused: set[tuple[str, int]] = set()
-        self._counts: dict[str, int] = {}
-        self._topic_ids: dict[str, str] = {}
         self._member = ""
         self._unread = False
-        self._admin = client.admin(settings)
+        self._logs = Logs(settings, topics)
         self._consumer: Consumer = client.consumer(
             settings,
             group,
@@ -270,7 +197,7 @@ class RangeConsumer:
         """Partitions whose every message is settled; none when Kafka does not answer."""
         positions = self.positions()
         try:
-            ends = self._offsets(list(positions), _LATEST)
+            ends = self._logs.bounds(list(positions), LATEST)
         except KafkaException as error:
             _log.warning("log_end_unknown", error=str(error))
             return frozenset()
@@ -282,15 +209,11 @@ class RangeConsumer:
 
     def partition_count(self, topic: str) -> int:
         """Partitions that the topic has, assigned or not."""
-        if topic not in self._counts:
-            self._describe()
-        return self._counts[topic]
+        return self._logs.topic(topic).partitions
 
     def topic_id(self, topic: str) -> str:
         """Kafka's id of the topic."""
-        if topic not in self._topic_ids:
-            self._describe()
-        return self._topic_ids[topic]
+        return self._logs.topic(topic).id
 
     def close(self) -> None:
         """Leave the group. Ranges that are out stay claimed, and are redone by the next owner."""
@@ -317,10 +240,10 @@ class RangeConsumer:
         """Begin every assigned partition where the group's committed offsets say; False without an answer."""
         keys = self._assigned
         try:
-            self._describe()
+            self._logs.describe()
             committed = self._consumer.committed(self._partitions(keys), timeout=_ANSWER_S)
-            lows = self._offsets(keys, _EARLIEST)
-            highs = self._offsets(keys, _LATEST)
+            lows = self._logs.bounds(keys, EARLIEST)
+            highs = self._logs.bounds(keys, LATEST)
             member = self._consumer.memberid()
         except KafkaException as error:
             _log.warning("positions_unknown", group=self.group, error=str(error))
@@ -332,7 +255,7 @@ class RangeConsumer:
         tracks = {}
         for tp in committed:
             key = (self._plain[tp.topic], tp.partition)
-            log = Log(key[0], self._topic_ids[key[0]], tp.partition, lows[key], highs[key])
+            log = Log(key[0], self.topic_id(key[0]), tp.partition, lows[key], highs[key])
             tracks[key] = self._track(log, tp)
         if not self._keep_starts(committed, tracks):
             return False
@@ -352,7 +275,7 @@ class RangeConsumer:
                 tp.topic,
                 tp.partition,
                 tracks[self._plain[tp.topic], tp.partition].lo,
-                metadata=settled_metadata(self._topic_ids[self._plain[tp.topic]]),
+                metadata=settled_metadata(self.topic_id(self._plain[tp.topic])),
             )
             for tp in committed
             if tp.offset < 0
@@ -379,29 +302,6 @@ class RangeConsumer:
                 f"replaced; find out which, then reset the group's offsets"
             )
         return Track(lo=lo, pending=pending, compacted=compacted)
-
-    def _describe(self) -> None:
-        reals = list(self._plain)
-        answers = self._admin.describe_topics(TopicCollection(reals), request_timeout=_ANSWER_S)
-        for real, answer in answers.items():
-            try:
-                described = answer.result()
-            except KafkaException as error:
-                if error.args[0].code() in _TRANSIENT:
-                    raise
-                raise client.explained(error, f"describing topic {real}") from error
-            self._topic_ids[self._plain[real]] = str(described.topic_id)
-            self._counts[self._plain[real]] = len(described.partitions)
-
-    def _offsets(self, keys: Sequence[tuple[str, int]], spec: Any) -> dict[tuple[str, int], int]:
-        if not keys:
-            return {}
-        answers = self._admin.list_offsets(
-            dict.fromkeys(self._partitions(keys), spec), request_timeout=_ANSWER_S
-        )
-        return {
-            (self._plain[tp.topic], tp.partition): answer.result().offset for tp, answer in answers.items()
-        }
 
     def _fetch(self, count: int, timeout: float) -> None:
         epoch = self.epoch
@@ -439,10 +339,10 @@ class RangeConsumer:
     def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:
             key = (self._plain[real], partition)
-            low, high = (self._offsets([key], spec)[key] for spec in (_EARLIEST, _LATEST))
-            log = Log(key[0], self._topic_ids[key[0]], partition, low, high)
+            low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
+            log = Log(key[0], self.topic_id(key[0]), partition, low, high)
             raise RetentionLoss(log, self._tracks[key].position, self.group)
-        if error.fatal() or error.code() not in _TRANSIENT:
+        if error.fatal() or error.code() not in TRANSIENT:
             raise DependencyUnavailable(f"Kafka refuses to be read: {real}[{partition}]: {error.str()}")
         _log.warning("kafka_trouble", error=error.str())
 
@@ -471,7 +371,7 @@ class RangeConsumer:
             track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
         )
         return [
-            track.take(topic, self._topic_ids[topic], partition, self.epoch, self._limits, now_s)
+            track.take(topic, self.topic_id(topic), partition, self.epoch, self._limits, now_s)
             for (topic, partition), track in tracks.items()
             if track.due(self._limits, now_s, flush)
         ]

@@ -15,8 +15,10 @@ from tidegate.registry import SchemaRegistry
 from tidegate.topics import ACTIONS, CALLS, DLQ, EVALUATIONS, FEEDBACK, PARTIALS, PRICES, ROLLOUTS
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import scan
-from tidegate_infra.kafka.claims import ClaimLost, Log, Range, RangeConsumer
+from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.duplicates import Duplicates
+from tidegate_infra.kafka.log import Log
+from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.price_log import PriceLog
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
