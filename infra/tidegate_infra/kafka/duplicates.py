@@ -151,8 +151,9 @@ class Duplicates:
         marks = {}
         for range_ in known:
             place = (range_.topic, range_.partition)
-            marks[range_.name] = self._mark(place, range_.messages)
-            self._partitions[place] = range_.hi + 1, self._partitions[place][1]
+            seen = self._partitions[place][1]
+            marks[range_.name] = self._mark(seen, range_.topic, range_.messages)
+            self._partitions[place] = range_.hi + 1, seen
         return marks
 
     def _follows(self, range_: Range) -> bool:
@@ -165,7 +166,7 @@ class Duplicates:
     def _load(self, before: Mapping[Place, int]) -> None:
         """Read the log again, from the beginning of the block before the one of each offset."""
         block = self._settings.duplicate_block
-        self._partitions |= {place: (offset, Seen(block)) for place, offset in before.items()}
+        seen = {place: Seen(block) for place in before}
         spans = {
             place: (max(0, (offset // block - 1) * block), offset)
             for place, offset in before.items()
@@ -173,11 +174,12 @@ class Duplicates:
         }
         if spans:
             for place, messages in _read(self._settings, spans, self._meanwhile):
-                self._mark(place, messages)
+                self._mark(seen[place], place[0], messages)
+        self._partitions |= {place: (offset, seen[place]) for place, offset in before.items()}
 
-    def _mark(self, place: Place, messages: Sequence[Message]) -> list[bool]:
-        identity = IDENTITIES[place[0]]
-        return self._partitions[place][1].mark(
+    def _mark(self, seen: Seen, topic: str, messages: Sequence[Message]) -> list[bool]:
+        identity = IDENTITIES[topic]
+        return seen.mark(
             [message.offset() or 0 for message in messages],
             [identity(message, self._registry) for message in messages],
         )
