@@ -11,6 +11,9 @@ from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 10.0
 
+REFUSALS = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._SSL})
+"""Errors of a broker that does not let us in, or that we do not trust."""
+
 
 def producer(settings: Settings, **conf: object) -> Producer:
     """Make a producer that neither loses nor repeats what it sends while it lives.
@@ -62,9 +65,9 @@ def consumer(settings: Settings, group: str, **conf: object) -> Consumer:
     )
 
 
-def admin(settings: Settings) -> AdminClient:
-    """Make an admin client."""
-    return AdminClient(_connection(settings))
+def admin(settings: Settings, **conf: object) -> AdminClient:
+    """Make an admin client; `conf` as for `producer`."""
+    return AdminClient(_connection(settings) | _dotted(conf))
 
 
 def group_name(settings: Settings, name: str) -> str:
@@ -104,6 +107,8 @@ def explained(error: KafkaException, doing: str) -> TidegateError:
             return ConfigError(f"{what}: grant this user the right on the brokers")
         case KafkaError.SASL_AUTHENTICATION_FAILED | KafkaError._AUTHENTICATION:
             return ConfigError(f"{what}: check TIDEGATE_KAFKA_USERNAME and TIDEGATE_KAFKA_PASSWORD")
+        case KafkaError._SSL:
+            return ConfigError(f"{what}: check TIDEGATE_KAFKA_CA and TIDEGATE_KAFKA_SECURITY_PROTOCOL")
         case _:
             return DependencyUnavailable(
                 f"Kafka does not answer ({what}): is it up, is TIDEGATE_KAFKA right?"

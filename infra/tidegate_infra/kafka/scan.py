@@ -15,7 +15,7 @@ from tidegate import codec
 from tidegate.errors import ConfigError, ContractError, DependencyUnavailable
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import DEPLOYMENTS, PROGRESS, ROLLOUTS, TOPICS
-from tidegate_infra.kafka.client import admin, consumer, explained
+from tidegate_infra.kafka.client import REFUSALS, admin, consumer, explained
 from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 5.0
@@ -38,13 +38,12 @@ def check_answers(settings: Settings) -> None:
 
     Raises
     ------
+    ConfigError
+        It does not let us in.
     DependencyUnavailable
         It does not.
     """
-    try:
-        admin(settings).list_topics(timeout=_ANSWER_SECONDS)
-    except KafkaException as error:
-        raise explained(error, "listing topics") from error
+    _topics(settings)
 
 
 def check_topics(settings: Settings, topics: Sequence[str]) -> None:
@@ -57,10 +56,7 @@ def check_topics(settings: Settings, topics: Sequence[str]) -> None:
     DependencyUnavailable
         Kafka does not answer.
     """
-    try:
-        there = admin(settings).list_topics(timeout=_ANSWER_SECONDS).topics
-    except KafkaException as error:
-        raise explained(error, "listing topics") from error
+    there = _topics(settings)
     missing = [
         settings.topic_prefix + topic for topic in topics if settings.topic_prefix + topic not in there
     ]
@@ -68,6 +64,18 @@ def check_topics(settings: Settings, topics: Sequence[str]) -> None:
         raise ConfigError(
             f"Kafka at {settings.kafka} has no {', '.join(missing)}: `tidegate topic apply` makes them"
         )
+
+
+def _topics(settings: Settings) -> dict[str, Any]:
+    heard: list[KafkaError] = []
+    client = admin(settings, error_cb=heard.append)
+    try:
+        return client.list_topics(timeout=_ANSWER_SECONDS).topics
+    except KafkaException as error:
+        client.poll(0)
+        # That a broker let nobody in is only told beside; the answer itself is a mere timeout.
+        refusals = [one for one in heard if one.code() in REFUSALS]
+        raise explained(KafkaException(refusals[0]) if refusals else error, "listing topics") from error
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:

@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -130,7 +131,12 @@ def start(
 
 
 def launch(
-    directory: Path, port: int = 0, *, log: Path | None = None, group: ProcessGroup | None = None
+    directory: Path,
+    port: int = 0,
+    *,
+    log: Path | None = None,
+    group: ProcessGroup | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> RunningKafka:
     """Start Kafka on `directory` and return at once.
 
@@ -144,6 +150,8 @@ def launch(
         File that gets what Kafka says; `directory`/kafka.log unless given.
     group
         Which the broker joins; without one, it gets its own. Either way it does not outlive this process.
+    properties
+        Of the broker, instead of those in infra/kafka/server.properties.
 
     Raises
     ------
@@ -153,7 +161,7 @@ def launch(
     directory = directory.resolve()
     log = log or directory / "kafka.log"
     java = [*_java(), "-cp", f"{jars.fetch()}/*"]
-    bootstrap = _configure(directory, port)
+    bootstrap = _configure(directory, port, properties or {})
     _format(directory, java)
     members = group or ProcessGroup()
     process = members.spawn([*java, "kafka.Kafka", str(directory / "server.properties")], log=log)
@@ -185,7 +193,7 @@ def _last_ports(properties: Path) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _configure(directory: Path, port: int) -> str:
+def _configure(directory: Path, port: int, changes: Mapping[str, str]) -> str:
     """Write server.properties and return the bootstrap address."""
     properties = directory / "server.properties"
     port = choose_port(directory, port)
@@ -193,9 +201,9 @@ def _configure(directory: Path, port: int) -> str:
     controller_port = ports.choose(0, "Kafka's controller", last[1] if last else None)
     template = Template(jars.broker_file("server.properties").read_text())
     directory.mkdir(parents=True, exist_ok=True)
-    properties.write_text(
-        template.substitute(port=port, controller_port=controller_port, data=directory / "data")
-    )
+    written = template.substitute(port=port, controller_port=controller_port, data=directory / "data")
+    # Of a property that is written twice, Java takes the last.
+    properties.write_text(written + "".join(f"{name}={value}\n" for name, value in changes.items()))
     return f"127.0.0.1:{port}"
 
 
