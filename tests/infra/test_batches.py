@@ -390,6 +390,7 @@ JUDGED = Evaluation(event_id="f", ts=5, tenant="t", name="n", kind="judge", eval
         (replace(SERIES_OF, tenant=""), "missing_field", "tenant"),
         (replace(SERIES_OF, value=float("inf")), "implausible", "value"),
         (replace(SERIES_OF, value=float("nan")), "implausible", "value"),
+        (replace(SERIES_OF, value=7.0), "implausible", "value is 7"),
         (replace(SERIES_OF, series=replace(SERIES, app="")), "missing_field", "series.app"),
         (replace(JUDGED, sample_rate=1.5), "implausible", "sample_rate is 1.5"),
     ],

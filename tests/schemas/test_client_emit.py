@@ -306,6 +306,21 @@ def test_failed_ranges_may_grow_and_never_shrink(pairs: list[tuple[int, int]], l
     assert all(a.to_seq < b.from_seq for a, b in pairwise(few))
 
 
+def test_what_the_stream_would_refuse_is_refused_at_once_and_counted(
+    new_client: NewClient, new_call: NewCall, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = new_client()
+    thumb = Feedback(name="helpful", kind="thumbs", value=7, given_by="user", target_session_id="s")
+    with caplog.at_level(logging.WARNING, "tidegate"):
+        assert client.emit(new_call(variant="v" * 257)) is None
+        assert client.emit(thumb) is None
+    assert client.counts.dropped == {"too_long": 1, "out_of_range": 1}
+    assert [r.getMessage() for r in caplog.records] == [
+        f"LLMCall refused: variant: {'v' * 20}… is 257 bytes long, at most 256",
+        "Feedback refused: value: 7 is no thumb: 1 is up, 0 is down",
+    ]
+
+
 def test_settings_come_from_the_environment_and_all_faults_are_told_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -313,7 +328,7 @@ def test_settings_come_from_the_environment_and_all_faults_are_told_at_once(
     monkeypatch.setenv("TIDEGATE_QUEUE_EVENTS", "many")
     monkeypatch.setenv("TIDEGATE_CONTENT", "perhaps")
     with pytest.raises(ConfigError) as caught:
-        tidegate.configure(app="", report_seconds=-1)
+        tidegate.configure(app="", report_seconds=-1, tenant="t" * 257)
     said = str(caught.value)
     for part in (
         "app: must not be empty",
@@ -322,6 +337,7 @@ def test_settings_come_from_the_environment_and_all_faults_are_told_at_once(
         "queue_events: must be a number (got 'many')",
         "content: must be 1 or 0 (got 'perhaps')",
         "report_seconds must be above 0 (got -1)",
+        "tenant must be at most 256 bytes long (got 257)",
     ):
         assert part in said
     assert "hunter2" not in said

@@ -64,6 +64,7 @@ ODD: list[Any] = [
     [Attribute(key="k", value="v")] * 33,
     Content(bytes=-1),
     [UsageOther(unit="u", quantity=-1.0)], Retrieval(count=-1), [Guardrail(name="", stage="y")],
+    "n" * 257, "é" * 100, "thumbs", "stars", 7.0, 10**9 + 1, 1e9 + 1, 1e-7,
 ]  # fmt: skip
 
 

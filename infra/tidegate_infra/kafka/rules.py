@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tidegate.series import DIMENSIONS
+from tidegate.limits import (
+    COUNTS,
+    DURATIONS,
+    LATEST_US,
+    LEAST_SHARE,
+    LONGEST_NAME_BYTES,
+    LONGEST_US,
+    MOST,
+    NAMES,
+    THUMBS,
+)
 
 REASONS = (
     "missing_field",
@@ -17,21 +27,6 @@ REASONS = (
     "key_mismatch",
 )
 """Why a readable event is refused; a closed list, since it becomes a metric label."""
-
-LONGEST_US = 10**12
-"""Longest duration, about eleven days. Bounds keep sums of squares exact."""
-
-LATEST_US = 10**16
-"""In the year 2286; a time above it is most likely in nanoseconds."""
-
-MOST = 10**9
-"""Most tokens or characters of a call, and the largest value of a rating."""
-
-LEAST_SHARE = 1e-6
-"""Least share of events that a sampler may keep."""
-
-LONGEST_NAME = 256
-"""Bytes of what becomes part of a series."""
 
 
 class Rule(NamedTuple):
@@ -77,10 +72,10 @@ def _detail(rule: Rule) -> pl.Expr:
 def _named(field: str, value: pl.Expr | None = None) -> Iterator[Rule]:
     """Rules of a string that becomes part of a series or an identity."""
     text = pl.col(field) if value is None else value
-    yield Rule("missing_field", field, text == "", pl.lit("empty"))
-    yield Rule(
-        "oversized_field", field, text.str.len_bytes() > LONGEST_NAME, text.str.head(40) + pl.lit("...")
-    )
+    if field not in _OPTIONAL_NAMES:
+        yield Rule("missing_field", field, text == "", pl.lit("empty"))
+    too_long = text.str.len_bytes() > LONGEST_NAME_BYTES
+    yield Rule("oversized_field", field, too_long, text.str.head(40) + pl.lit("..."))
 
 
 def _within(reason: str, field: str, value: pl.Expr, most: int) -> Iterator[Rule]:
@@ -96,30 +91,13 @@ def _number(field: str) -> Rule:
     return Rule("implausible", field, ~(pl.col(field).abs() <= MOST), pl.col(field))
 
 
-_CALL_NAMES = (
-    "event_id",
-    *(name for name in DIMENSIONS if name not in ("prompt_name", "prompt_version", "traffic")),
-)
-_DURATIONS = ("ttft_us", "queue_us", "gateway_us")
-_COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "input_chars",
-    "output_chars",
-)
-_SERIES_NAMES = ("app", "environment", "deployment", "variant", "operation", "provider", "request_model")
-_FIELDS = {
-    "LLMCall": (
-        *_CALL_NAMES, "prompt_name", "prompt_version", "ts_start", "ts_end", *_DURATIONS, *_COUNTS, "attempt",
-        "retrieval", "sample_rate",
-    ),
-    "Feedback": ("event_id", "ts", "tenant", "name", "value", "series"),
-    "Evaluation": ("event_id", "ts", "tenant", "name", "value", "series", "sample_rate"),
-}  # fmt: skip
+_OPTIONAL_NAMES = frozenset({"prompt_name", "prompt_version"})
+_CALL = (
+    *NAMES["LLMCall"], "event_id", "ts_start", "ts_end", *DURATIONS["LLMCall"], *COUNTS["LLMCall"],
+    "attempt", "retrieval", "sample_rate",
+)  # fmt: skip
+_RATING = ("event_id", "ts", "tenant", "name", "value", "series")
+_FIELDS = {"LLMCall": _CALL, "Feedback": (*_RATING, "kind"), "Evaluation": (*_RATING, "sample_rate")}
 
 
 @functools.cache
@@ -133,31 +111,31 @@ def _rules(record: str) -> list[Rule]:
 
 
 def _call_rules() -> Iterator[Rule]:
-    for field in _CALL_NAMES:
+    for field in ("event_id", *NAMES["LLMCall"]):
         yield from _named(field)
-    for field in ("prompt_name", "prompt_version"):
-        _, oversized = _named(field)
-        yield oversized
     yield Rule("implausible", "ts_start", pl.col("ts_start") < 0, pl.col("ts_start"))
     yield Rule("implausible", "ts_end", pl.col("ts_end") > LATEST_US, pl.col("ts_end"))
     duration = pl.col("ts_end") - pl.col("ts_start")
     yield from _within("negative_duration", "ts_end - ts_start", duration, LONGEST_US)
-    for field in _DURATIONS:
+    for field in DURATIONS["LLMCall"]:
         yield from _within("negative_duration", field, pl.col(field), LONGEST_US)
     retrieval = pl.col("retrieval").struct.field("duration_us")
     yield from _within("negative_duration", "retrieval.duration_us", retrieval, LONGEST_US)
-    for field in _COUNTS:
+    for field in COUNTS["LLMCall"]:
         yield from _within("negative_count", field, pl.col(field), MOST)
     yield Rule("implausible", "attempt", pl.col("attempt") < 1, pl.col("attempt"))
     yield _share("sample_rate")
 
 
 def _rating_rules(record: str) -> Iterator[Rule]:
-    for field in ("event_id", "tenant", "name"):
+    for field in ("event_id", *NAMES[record]):
         yield from _named(field)
-    for field in _SERIES_NAMES:
+    for field in NAMES["Series"]:
         yield from _named(f"series.{field}", pl.col("series").struct.field(field))
     yield Rule("implausible", "ts", ~pl.col("ts").is_between(0, LATEST_US), pl.col("ts"))
     yield _number("value")
+    if record == "Feedback":
+        is_thumb = pl.any_horizontal(pl.col("value") == thumb for thumb in THUMBS)
+        yield Rule("implausible", "value", (pl.col("kind") == "thumbs") & ~is_thumb, pl.col("value"))
     if record == "Evaluation":
         yield _share("sample_rate")

@@ -6,11 +6,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
+from tidegate.client.rules import size_of_name
 from tidegate.errors import ConfigError
+from tidegate.limits import LONGEST_NAME_BYTES
 
 ENV_PREFIX = "TIDEGATE_"
 
 _POSITIVE = ("queue_events", "queue_bytes", "report_seconds", "delivery_seconds")
+_NAMES = ("tenant", "app", "environment")
 
 Mask = Callable[[str], str]
 """Takes one body of text and returns what may leave the app."""
@@ -80,6 +83,11 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> C
             problems.append(f"{f.name} is missing: pass configure({f.name}=...) or set {variable}")
     problems += [
         f"{name} must be above 0 (got {values[name]})" for name in _POSITIVE if values.get(name, 1) <= 0
+    ]
+    problems += [
+        f"{name} must be at most {LONGEST_NAME_BYTES} bytes long (got {size_of_name(values[name])})"
+        for name in _NAMES
+        if size_of_name(values.get(name, "")) > LONGEST_NAME_BYTES
     ]
     if problems:
         raise ConfigError("tidegate is not configured: " + "; ".join(problems))

@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from tidegate import limits
 from tidegate.records import Evaluation, Feedback, LLMCall, UsageOther
 
 Event = LLMCall | Feedback | Evaluation
@@ -21,6 +22,7 @@ REASONS = (
     "negative",
     "out_of_range",
     "too_many",
+    "too_long",
     "target",
     "handle",
     "unknown_field",
@@ -34,9 +36,6 @@ SIGNED = "assignment_hash"
 """The only whole number that may be negative: all others are durations, counts, sizes and times."""
 
 TIMES = frozenset({"ts", "ts_start", "ts_end", "call_ts_end"})
-TIME_LIMIT_US = 10**16
-"""In the year 2286; a time above it is most likely in nanoseconds."""
-
 INT32 = frozenset({"http_status", "attempt", "masked_count", "trial", "query_words"})
 SHARES = frozenset({"sample_rate"})
 AT_MOST = {"budget_keys": 8, "attributes": 32}
@@ -89,22 +88,28 @@ class Field:
         Class of a nested record or of a list's entries, if it is one.
     required
         It must be there and, if it is text, not be empty.
+    longest_bytes
+        Of text that becomes part of a series.
+    most
+        Largest number, where the stream takes none above it.
     """
 
     name: str
     types: tuple[type, ...]
     element: type | None
     required: bool
+    longest_bytes: int | None
+    most: int | None
 
 
 @functools.cache
 def fields_of(cls: Any) -> tuple[Field, ...]:
     """Return the fields of a record class."""
     hints = get_type_hints(cls)
-    return tuple(_field(f, hints[f.name]) for f in dataclasses.fields(cls))
+    return tuple(_field(cls.__name__, f, hints[f.name]) for f in dataclasses.fields(cls))
 
 
-def _field(f: "dataclasses.Field[Any]", hint: Any) -> Field:
+def _field(record: str, f: "dataclasses.Field[Any]", hint: Any) -> Field:
     parts = get_args(hint) if get_origin(hint) is not list else (hint,)
     types: list[type] = [get_origin(part) or part for part in parts or (hint,)]
     if float in types:
@@ -112,7 +117,28 @@ def _field(f: "dataclasses.Field[Any]", hint: Any) -> Field:
     element = get_args(hint)[0] if get_origin(hint) is list else None
     nested = next((t for t in types if dataclasses.is_dataclass(t)), None)
     no_default = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    return Field(f.name, tuple(types), element or nested, no_default or f.name in FILLED_IN)
+    return Field(
+        f.name,
+        tuple(types),
+        element or nested,
+        no_default or f.name in FILLED_IN,
+        limits.LONGEST_NAME_BYTES if f.name in limits.NAMES.get(record, ()) else None,
+        _most(record, f.name),
+    )
+
+
+def _most(record: str, name: str) -> int | None:
+    if name in TIMES:
+        return limits.LATEST_US
+    if name in limits.DURATIONS.get(record, ()):
+        return limits.LONGEST_US
+    bounded = limits.COUNTS.get(record, ()) + limits.VALUES.get(record, ())
+    return limits.MOST if name in bounded else None
+
+
+def size_of_name(text: str) -> int:
+    """Return the bytes of a name in UTF-8, also of text that is no Unicode."""
+    return len(text.encode(errors="surrogatepass"))
 
 
 def problems(record: Any) -> Iterator[Problem]:
@@ -150,6 +176,9 @@ def _value_problem(field: Field, value: Any) -> Problem | None:
             return Problem(name, "missing", "is missing")
         case str() if name == "event_id" and not UUID.fullmatch(value):
             return Problem(name, "wrong_type", f"{value[:50]!r} is no UUID in lower case; leave it out")
+        case str() if field.longest_bytes is not None and size_of_name(value) > field.longest_bytes:
+            size, most = size_of_name(value), field.longest_bytes
+            return Problem(name, "too_long", f"{value[:20]}… is {size} bytes long, at most {most}")
         case list() if len(value) > AT_MOST.get(name, len(value)):
             return Problem(name, "too_many", f"{len(value)} entries, at most {AT_MOST[name]}")
         case Decimal() if not (value.is_finite() and abs(value) < MONEY_LIMIT_USD):
@@ -157,27 +186,32 @@ def _value_problem(field: Field, value: Any) -> Problem | None:
         case bool():
             return None
         case int() | float() if float in field.types:
-            return _float_problem(name, value)
+            return _float_problem(field, value)
         case int():
-            return _int_problem(name, value)
+            return _int_problem(field, value)
     return None
 
 
-def _float_problem(name: str, value: float) -> Problem | None:
+def _float_problem(field: Field, value: float) -> Problem | None:
+    name = field.name
     if not -MAX_FLOAT <= value <= MAX_FLOAT:
         return Problem(name, "out_of_range", f"{value} is no finite number")
-    if name in SHARES and not 0 < value <= 1:
-        return Problem(name, "out_of_range", f"{value} is no share above 0 and up to 1")
+    if name in SHARES and not limits.LEAST_SHARE <= value <= 1:
+        return Problem(name, "out_of_range", f"{value} is no share from {limits.LEAST_SHARE} to 1")
+    if field.most is not None and abs(value) > field.most:
+        return Problem(name, "out_of_range", f"{value} is farther from zero than {field.most}")
     return None
 
 
-def _int_problem(name: str, value: int) -> Problem | None:
+def _int_problem(field: Field, value: int) -> Problem | None:
+    name = field.name
     if value < 0 and name != SIGNED:
         return Problem(name, "negative", f"{value} is negative")
     if name == "attempt" and value == 0:
         return Problem(name, "out_of_range", "attempts count from 1")
-    if name in TIMES and value >= TIME_LIMIT_US:
-        return Problem(name, "out_of_range", f"{value} is no time in microseconds; is it in nanoseconds?")
+    if field.most is not None and value > field.most:
+        words = "no time in microseconds; is it in nanoseconds?" if name in TIMES else f"above {field.most}"
+        return Problem(name, "out_of_range", f"{value} is {words}")
     bits = 31 if name in INT32 else 63
     if not -(2**bits) <= value < 2**bits:
         return Problem(name, "out_of_range", f"does not fit {bits + 1} bits")
@@ -203,8 +237,14 @@ def _under(prefix: str, found: Iterator[Problem]) -> Iterator[Problem]:
 
 def _span(call: LLMCall) -> Iterator[Problem]:
     times = (call.ts_start, call.ts_end)
-    if all(type(t) is int and t >= 0 for t in times) and call.ts_end < call.ts_start:
-        yield Problem("ts_end", "negative", f"lies {call.ts_start - call.ts_end} µs before ts_start")
+    if not all(type(t) is int and 0 <= t <= limits.LATEST_US for t in times):
+        return
+    duration_us = call.ts_end - call.ts_start
+    if duration_us < 0:
+        yield Problem("ts_end", "negative", f"lies {-duration_us} µs before ts_start")
+    if duration_us > limits.LONGEST_US:
+        what = f"lies {duration_us} µs after ts_start, at most {limits.LONGEST_US}"
+        yield Problem("ts_end", "out_of_range", what)
 
 
 def _target(event: Feedback | Evaluation) -> Iterator[Problem]:
@@ -216,6 +256,12 @@ def _target(event: Feedback | Evaluation) -> Iterator[Problem]:
         yield Problem(given[-1] if given else names[0], "target", wanted)
 
 
+def _feedback(event: Feedback) -> Iterator[Problem]:
+    yield from _target(event)
+    if event.kind == "thumbs" and event.value is not None and event.value not in limits.THUMBS:
+        yield Problem("value", "out_of_range", f"{event.value} is no thumb: 1 is up, 0 is down")
+
+
 def _quantity(usage: UsageOther) -> Iterator[Problem]:
     if isinstance(usage.quantity, (int, float)) and usage.quantity < 0:
         yield Problem("quantity", "negative", f"{usage.quantity} is negative")
@@ -223,7 +269,7 @@ def _quantity(usage: UsageOther) -> Iterator[Problem]:
 
 _BETWEEN: dict[type, Callable[[Any], Iterator[Problem]]] = {
     LLMCall: _span,
-    Feedback: _target,
+    Feedback: _feedback,
     Evaluation: _target,
     UsageOther: _quantity,
 }

@@ -17,13 +17,14 @@ from tidegate.client.rules import (
     MONEY_LIMIT_USD,
     SHARES,
     SIGNED,
-    TIME_LIMIT_US,
     UUID,
     Field,
     fields_of,
     problems,
     problems_between,
+    size_of_name,
 )
+from tidegate.limits import LATEST_US, LEAST_SHARE
 
 
 def holds(record: Any) -> bool:
@@ -52,6 +53,7 @@ def _compiled(cls: Any) -> Callable[[Any], bool]:
         "Decimal": Decimal,
         "is_uuid": UUID.fullmatch,
         "texts_hold": _texts_hold,
+        "size_of_name": size_of_name,
         "records_hold": _records_hold,
         "record_holds": _record_holds,
         "problems_between": problems_between,
@@ -73,17 +75,20 @@ def _condition(field: Field) -> str:
         return f"record_holds(v, elements[{field.name!r}])"
     if str in field.types:
         special = " and is_uuid(v)" if field.name == "event_id" else " and v != ''" if field.required else ""
-        return f"isinstance(v, str){special}"
+        longest = field.longest_bytes
+        bound = "" if longest is None else f" and (len(v) <= {longest // 4} or size_of_name(v) <= {longest})"
+        return f"isinstance(v, str){special}{bound}"
     if Decimal in field.types:
         return f"v.__class__ is Decimal and v.is_finite() and -{MONEY_LIMIT_USD} < v < {MONEY_LIMIT_USD}"
     if bool in field.types:
         return "v is True or v is False"
     if field.name in SHARES:
-        return "v.__class__ is float and 0 < v <= 1"
+        return f"v.__class__ is float and {LEAST_SHARE!r} <= v <= 1"
     if float in field.types:
-        return f"v.__class__ is float and {-MAX_FLOAT!r} <= v <= {MAX_FLOAT!r}"
+        most_value = MAX_FLOAT if field.most is None else field.most
+        return f"v.__class__ is float and {-most_value!r} <= v <= {most_value!r}"
     lowest = -(2**63) if field.name == SIGNED else 1 if field.name == "attempt" else 0
-    limit = 2**63 if field.name == SIGNED else 2**31 if field.name in INT32 else TIME_LIMIT_US
+    limit = 2**63 if field.name == SIGNED else 2**31 if field.name in INT32 else (field.most or LATEST_US) + 1
     return f"v.__class__ is int and {lowest} <= v < {limit}"
 
 

@@ -1,0 +1,52 @@
+"""How long and how large a value may be: one list, by which `emit` and the stream refuse."""
+
+from tidegate.series import DIMENSIONS
+
+LONGEST_NAME_BYTES = 256
+"""Of what becomes part of a series, in UTF-8."""
+
+LONGEST_US = 10**12
+"""Longest duration, about eleven days. Bounds keep sums of squares exact."""
+
+LATEST_US = 10**16
+"""In the year 2286; a time above it is most likely in nanoseconds."""
+
+MOST = 10**9
+"""Most tokens or characters of a call, and the largest value of a rating."""
+
+LEAST_SHARE = 1e-6
+"""Least share of events that a sampler may keep."""
+
+THUMBS = (0, 1)
+"""Down and up."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "LLMCall": tuple(name for name in DIMENSIONS if name != "traffic"),
+    "Series": ("app", "environment", "deployment", "variant", "operation", "provider", "request_model"),
+    "Feedback": ("tenant", "name"),
+    "Evaluation": ("tenant", "name"),
+}
+"""Record -> its fields that are names, and no longer than `LONGEST_NAME_BYTES`."""
+
+DURATIONS: dict[str, tuple[str, ...]] = {
+    "LLMCall": ("ttft_us", "queue_us", "gateway_us"),
+    "Retrieval": ("duration_us",),
+}
+"""Record -> its fields that are no longer than `LONGEST_US`."""
+
+COUNTS: dict[str, tuple[str, ...]] = {
+    "LLMCall": (
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "cache_write_1h_tokens",
+        "reasoning_tokens",
+        "input_chars",
+        "output_chars",
+    ),
+}
+"""Record -> its fields that are no larger than `MOST`."""
+
+VALUES: dict[str, tuple[str, ...]] = {"Feedback": ("value",), "Evaluation": ("value",)}
+"""Record -> its fields that lie within `MOST` of zero."""
