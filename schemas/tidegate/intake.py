@@ -5,9 +5,11 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from typing import IO, Any, cast
 from uuid import UUID
@@ -16,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from tidegate.client.completion import Defaults, complete
+from tidegate.client.encoding import MAX_EVENT_BYTES, size_without_bodies
 from tidegate.client.rules import TIMES, Event, Field, Problem, fields_of, problems
 from tidegate.errors import ContractError
 from tidegate.records import Evaluation, Feedback, LLMCall
@@ -27,6 +30,8 @@ MAX_LINE_BYTES = 10_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_PLACE = re.compile(r"(.*) at line (\d+) column (\d+)", re.DOTALL)
+_FILLERS: dict[type, Any] = {str: "?", int: 0, float: 0.0, bool: False, Decimal: 0, list: [], bytes: ""}
 _SHOWN_CHARS = 40
 _SPOOL_BYTES = 16_000_000
 _CHUNK_BYTES = 1 << 20
@@ -102,18 +107,30 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         kind = values.pop("type", "call")
         if not isinstance(kind, str) or kind not in KINDS:
             raise _Refused(Problem("type", "wrong_type", f"{_shown(kind)} is none of {', '.join(KINDS)}"))
-        values.setdefault("source", source)
-        event = _record(KINDS[kind], values)
     except _Refused as refused:
-        return Line(number, None, refused.problems)
+        return Line(number, None, (refused.problem,))
+    values.setdefault("source", source)
+    event, found = _mended(KINDS[kind], values)
     time_us = event.ts_end if isinstance(event, LLMCall) else event.ts
     if not event.event_id:
         event.event_id = derived_id(time_us, digest, number)
     complete(event, defaults, 0)
-    found = list(problems(event))
-    if time_us == 0:
-        found.append(Problem("ts_end" if kind == "call" else "ts", "missing", "is missing"))
+    places = {problem.field for problem in found}
+    found += [problem for problem in problems(event) if problem.field not in places]
+    when = "ts_end" if kind == "call" else "ts"
+    if time_us == 0 and when not in places:
+        found.append(Problem(when, "missing", "is missing"))
+    if not found and len(data) > MAX_EVENT_BYTES // 2:
+        # Avro takes less than JSON, but for the names that the client fills in.
+        found += _too_large(event)
     return Line(number, None if found else event, tuple(found))
+
+
+def _too_large(event: Event) -> Iterator[Problem]:
+    size = size_without_bodies(event)
+    if size > MAX_EVENT_BYTES:
+        words = f"{size} bytes without its bodies, at most {MAX_EVENT_BYTES} go to Kafka"
+        yield Problem("line", "too_large", words)
 
 
 def derived_id(time_us: int, digest: bytes, number: int) -> str:
@@ -137,42 +154,85 @@ def record_from_json(cls: type, data: bytes) -> Any:
     try:
         values = _object(data)
     except _Refused as refused:
-        raise ContractError("bad_json", refused.words) from None
-    try:
-        return _record(cls, values)
-    except _Refused as refused:
-        raise ContractError("invalid_field", refused.words) from None
+        raise ContractError("bad_json", str(refused.problem)) from None
+    record, found = _mended(cls, values)
+    if found:
+        raise ContractError("invalid_field", "; ".join(map(str, found)))
+    return record
 
 
 class _Refused(Exception):
-    def __init__(self, *found: Problem) -> None:
-        super().__init__(*found)
-        self.problems = found
-
-    @property
-    def words(self) -> str:
-        return "; ".join(map(str, self.problems))
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
         values = from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        raise _Refused(Problem("line", "bad_json", str(error).replace("line 1 column", "column"))) from None
+        raise _Refused(Problem("line", "bad_json", _located(data, str(error)))) from None
     if not isinstance(values, dict):
         raise _Refused(Problem("line", "bad_json", f"{_shown(values)} is no JSON object"))
     return values
 
 
-def _record(cls: type, values: dict[str, Any]) -> Any:
-    """Return a record, strictly: no text is taken for a number, no unknown name is passed over."""
+def _located(data: bytes, message: str) -> str:
+    """Say where the text ends to be JSON: the parser counts bytes, people count characters."""
+    match = _PLACE.fullmatch(message)
+    if match is None:
+        return message
+    what, row, column = match.groups()
+    before = data.split(b"\n")[int(row) - 1][: int(column)]
+    place = f"character {len(before.decode(errors='replace'))}"
+    return f"no JSON at {place if row == '1' else f'line {row}, {place}'}: {what}"
+
+
+def _mended(cls: type, values: dict[str, Any]) -> tuple[Any, list[Problem]]:
+    """Return a record and all that hinders it from being one.
+
+    Read strictly: no text is taken for a number, no unknown name is passed over. What does not fit is told
+    and replaced by something that does, so that it hides no other fault.
+    """
     found = list(_fit(cls, values, ""))
-    if not found:
-        try:
-            return _adapter(cls).validate_json(to_json(values), strict=True)
-        except ValidationError as error:
-            found = [_problem(detail) for detail in error.errors(include_url=False)]
-    raise _Refused(*found)
+    try:
+        return _strict(cls, values), found
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    for detail in details:
+        _replace(cls, values, detail["loc"])
+    return _strict(cls, values), found + [_problem(detail) for detail in details]
+
+
+def _strict(cls: type, values: dict[str, Any]) -> Any:
+    return _adapter(cls).validate_json(to_json(values), strict=True)
+
+
+def _replace(cls: Any, values: Any, place: Sequence[int | str]) -> None:
+    """Put something that fits at a place inside a record's values."""
+    name, *inside = place
+    field = next(field for field in fields_of(cls) if field.name == name)
+    match inside:
+        case []:
+            values[name] = _some_time(values) if name in TIMES else _filler(field.types[0])
+        case [int() as at]:
+            values[name][at] = _filler(field.element)
+        case [int() as at, *rest]:
+            _replace(field.element, values[name][at], rest)
+        case _:
+            _replace(field.element, values[name], inside)
+
+
+def _filler(kind: Any) -> Any:
+    if is_dataclass(kind):
+        record = cast("type", kind)
+        return {field.name: _filler(field.types[0]) for field in fields_of(record) if field.required}
+    return copy(_FILLERS[kind])
+
+
+def _some_time(values: Mapping[str, Any]) -> int:
+    # Another time of the same event, so that no span is told that nobody wrote.
+    return next((time for name in TIMES if type(time := values.get(name)) is int), 0)
 
 
 @cache
@@ -183,6 +243,7 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
 def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
     """Turn times into microseconds, in place; yield names that the record does not have."""
     fields = {field.name: field for field in fields_of(cls)}
+    unreadable = []
     for name, value in list(values.items()):
         place = prefix + name[:_SHOWN_CHARS]
         field = fields.get(name)
@@ -193,6 +254,7 @@ def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
             if time_us is None:
                 wanted = "a time such as 2026-03-01T12:00:00.25Z"
                 yield Problem(place, "wrong_type", f"{_shown(value)} where microseconds or {wanted} belongs")
+                unreadable.append(name)
             else:
                 values[name] = time_us
         elif is_dataclass(field.element):
@@ -202,6 +264,8 @@ def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
                     yield from _fit(
                         cast("type", field.element), item, f"{place}[{i}]." if i != "" else f"{place}."
                     )
+    for name in unreadable:
+        values[name] = _some_time(values)
 
 
 def _no_such_field(name: str, fields: Mapping[str, Field]) -> str:

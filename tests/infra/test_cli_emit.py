@@ -84,24 +84,27 @@ def test_a_file_is_emitted_and_bad_lines_are_named(
             b'{"a": "' + b"x" * 11_000_000 + b'"}',
             {name: value for name, value in CALL.items() if name != "app"},
             CALL,
+            CALL | {"usage_raw": "x" * 900_000},
         )
     )
     outcome = cli("emit", file, "--json")
     assert outcome.code == 1
-    assert outcome.rows == [{"accepted": 3, "rejected": 6}]
+    assert outcome.rows == [{"accepted": 3, "rejected": 7}]
     named = {
         line.split(":")[1]: line.split(": ", 1)[0].removeprefix(f"{file}:")
         for line in outcome.err.splitlines()
     }
-    assert sorted(map(int, named)) == [2, 3, 4, 7, 8, 9]
+    assert sorted(map(int, named)) == [2, 3, 4, 7, 8, 9, 11]
     assert f"{file}:2: ttft_us: -5 is negative" in outcome.err
+    assert f"{file}:8: line: longer than 10000000 bytes" in outcome.err
+    assert "bytes without its bodies, at most 900000 go to Kafka" in outcome.err
     calls = stored(settings, CALLS, LLMCall)
     assert [call.source for call in calls] == ["cli", "cli"]
     assert calls[0].event_id != calls[1].event_id
     assert len(stored(settings, FEEDBACK, object)) == 1
     (report,) = stored(settings, PRODUCERS, object)[-1:]
     assert (report.accepted, report.delivered, report.final) == (3, 3, True)
-    assert sum(dropped.count for dropped in report.dropped) == 6
+    assert sum(dropped.count for dropped in report.dropped) == 7
 
 
 def test_the_same_file_has_the_same_ids_also_through_a_pipe(

@@ -1,9 +1,11 @@
 """Events from JSON lines."""
 
+import dataclasses
 import io
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import MISSING
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from tidegate.client.screen import holds
 from tidegate.codec import as_json, encode
 from tidegate.errors import ContractError
 from tidegate.intake import Line, derived_id, microseconds, read, record_from_json
-from tidegate.records import Evaluation, Feedback, LLMCall, Rollout
+from tidegate.records import RECORDS, Evaluation, Feedback, LLMCall, Rollout
 
 DEFAULTS: Defaults = SimpleNamespace(tenant="acme", app="app", environment="prod", app_version=None)
 
@@ -148,6 +150,70 @@ def test_all_that_is_wrong_with_a_line_is_told_at_once() -> None:
     ]
 
 
+def test_a_missing_field_hides_no_other_mistake() -> None:
+    wrong = {
+        "ts_end": "2026-03-01T12:00:01Z",
+        "ts_start": "yesterday",
+        "operation": "chat",
+        "status": 200,
+        "input_tokens": -1,
+        "latency": 3,
+        "tags": ["a", 5],
+        "variant": "v" * 300,
+        "guardrails": [{"stage": "input", "duration_us": -5}, "pii", {"name": "", "stage": "output"}],
+        "retrieval": {"count": "3", "duration_us": -1},
+        "attempt": 0,
+    }
+    wanted = "microseconds or a time such as 2026-03-01T12:00:00.25Z belongs"
+    assert sorted(said(wrong)) == [
+        "attempt: attempts count from 1",
+        "guardrails[0].duration_us: -5 is negative",
+        "guardrails[0].name: is missing",
+        'guardrails[1]: "pii" where an object belongs',
+        "guardrails[2].name: is missing",
+        "input_tokens: -1 is negative",
+        "latency: no such field",
+        "provider: is missing",
+        "request_model: is missing",
+        'retrieval.count: "3" where a valid integer belongs',
+        "retrieval.duration_us: -1 is negative",
+        "status: 200 where a valid string belongs",
+        "tags[1]: 5 where a valid string belongs",
+        f'ts_start: "yesterday" where {wanted}',
+        "variant: vvvvvvvvvvvvvvvvvvvv… is 300 bytes long, at most 256",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["ts_start", "ts_end"])
+def test_what_is_missing_makes_no_other_field_look_wrong(missing: str) -> None:
+    rest = {name: value for name, value in CALL.items() if name != missing}
+    assert said(rest) == [f"{missing}: is missing"]
+
+
+def test_a_target_of_the_wrong_type_is_one_mistake() -> None:
+    assert said({**FEEDBACK, "target_event_id": 7}) == ["target_event_id: 7 where a valid string belongs"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b'{"a": NaN}', "line: no JSON at character 7: expected value"),
+        ('{"ä": "ö", b}'.encode(), "line: no JSON at character 12: key must be a string"),
+        (b'{"op": "\xff"}', "line: no JSON at character 9: invalid unicode code point"),
+    ],
+)
+def test_text_that_is_no_json_is_told_with_the_place(data: bytes, problem: str) -> None:
+    assert said(data) == [problem]
+
+
+def test_an_event_too_large_for_kafka_is_told_before_it_is_sent() -> None:
+    fits = {**CALL, "usage_raw": "x" * 890_000, "content": {"input": "y" * 2_000_000, "bytes": 2_000_000}}
+    assert only(fits).event is not None
+    (problem,) = said({**fits, "usage_raw": "x" * 900_000})
+    assert problem.startswith("line: 900")
+    assert problem.endswith(" bytes without its bodies, at most 900000 go to Kafka")
+
+
 def test_feedback_without_a_time_is_refused_for_it_would_differ_at_each_reading() -> None:
     assert said({k: v for k, v in FEEDBACK.items() if k != "ts"}) == ["ts: is missing"]
 
@@ -242,3 +308,16 @@ def test_json_in_kafka_is_read_strictly() -> None:
         record_from_json(LLMCall, b"{")
     with pytest.raises(ContractError, match="did you mean deployment"):
         record_from_json(Rollout, b'{"deploymnt": 1}')
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=lambda record: record.__name__)
+def test_json_without_a_single_field_names_every_one_that_is_missing(record: type) -> None:
+    with pytest.raises(ContractError) as caught:
+        record_from_json(record, b"{}")
+    required = [
+        f.name for f in dataclasses.fields(record) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    assert caught.value.detail.split("; ") == [f"{name}: is missing" for name in required]
+    wrong = json.dumps({f.name: [[]] for f in dataclasses.fields(record)}).encode()
+    with pytest.raises(ContractError, match="^invalid_field"):
+        record_from_json(record, wrong)

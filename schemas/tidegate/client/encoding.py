@@ -1,5 +1,7 @@
 """Events to bytes, in the worker: bodies masked, size bounded."""
 
+import uuid
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from tidegate import topics
@@ -22,6 +24,16 @@ TOPIC: dict[type, str] = {
     Evaluation: topics.EVALUATIONS,
     ProducerReport: topics.PRODUCERS,
 }
+
+
+def size_without_bodies(event: Event) -> int:
+    """Return the bytes that an event takes when everything is removed that may be."""
+    from tidegate import codec
+
+    bare = deepcopy(event)
+    bodies.remove(bare)
+    bare.producer_id, bare.seq = str(uuid.UUID(int=0)), 2**62
+    return len(codec.encode(bare))
 
 
 class Dropped(Exception):
