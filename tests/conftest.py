@@ -49,7 +49,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         where["kafka"] = request.getfixturevalue("kafka")
     if "store" in request.fixturenames:
         where["clickhouse"] = request.getfixturevalue("store").removesuffix("default") + unique
-    return Settings(topic_prefix=f"{unique}.", data_dir=tmp_path, **where)
+    # What a killed process left is taken over soon.
+    return Settings(topic_prefix=f"{unique}.", data_dir=tmp_path, kafka_session_ms=2_000, **where)
 
 
 @pytest.fixture

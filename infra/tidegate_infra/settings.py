@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         Bootstrap servers, ``host:port``, separated by commas.
     kafka_security_protocol, kafka_sasl_mechanism, kafka_username, kafka_password, kafka_ca
         How to reach a secured Kafka; `kafka_ca` is the path of a PEM file.
+    kafka_session_ms
+        How long Kafka waits for a sign of life before it gives a process's partitions to another, in
+        milliseconds. Brokers allow no less than 6000 unless they are told so.
     clickhouse
         ``http://host:port/database``, without user or password.
     clickhouse_user, clickhouse_password
@@ -96,6 +99,7 @@ class Settings(BaseSettings):
     kafka_username: str = ""
     kafka_password: SecretStr = SecretStr("")
     kafka_ca: Path | None = None
+    kafka_session_ms: Annotated[int, Field(ge=1_000)] = 6_000
     clickhouse: str = "http://127.0.0.1:8123/tidegate"
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")

@@ -12,6 +12,7 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from tidegate_infra.kafka.client import HEARTBEATS
 from tidegate_infra.settings import Settings
 
 
@@ -118,9 +119,8 @@ def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) ->
     defaults: dict[str, Any] = {
         "broker": [f"aiokafka://{server}" for server in settings.kafka.split(",")],
         "broker_credentials": _credentials(settings),
-        # The least that brokers allow by default: partitions of a dead process wait this long.
-        "broker_session_timeout": 6.0,
-        "broker_heartbeat_interval": 1.5,
+        "broker_session_timeout": settings.kafka_session_ms / 1_000,
+        "broker_heartbeat_interval": settings.kafka_session_ms / 1_000 / HEARTBEATS,
         "broker_request_timeout": 30.0,
         "broker_max_poll_interval": 300.0,
         # Positions come from the fold; commits only show other tools how far it is.

@@ -21,7 +21,7 @@ from tidegate_infra.settings import Settings
 def main() -> None:
     kafka, prefix, effects, *rest = sys.argv[1:]
     point, action = (*rest, "", "")[:2]
-    settings = Settings(kafka=kafka, topic_prefix=prefix)
+    settings = Settings(kafka=kafka, topic_prefix=prefix, kafka_session_ms=2_000)
     consumer = RangeConsumer(
         settings,
         Path(effects).name,

@@ -9,6 +9,9 @@ from confluent_kafka.admin import AdminClient
 from tidegate.errors import ConfigError, DependencyUnavailable, TidegateError
 from tidegate_infra.settings import Settings
 
+HEARTBEATS = 4
+"""Signs of life in a session: some may be late before a process counts as dead."""
+
 _ANSWER_SECONDS = 10.0
 
 REFUSALS = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._SSL})
@@ -57,9 +60,8 @@ def consumer(settings: Settings, group: str, **conf: object) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "partition.assignment.strategy": "range",
-            # The least that brokers allow by default: partitions of a dead process wait this long.
-            "session.timeout.ms": 6_000,
-            "heartbeat.interval.ms": 1_500,
+            "session.timeout.ms": settings.kafka_session_ms,
+            "heartbeat.interval.ms": settings.kafka_session_ms // HEARTBEATS,
         }
         | _dotted(conf)
     )
