@@ -5,9 +5,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from tidegate import codec
 from tidegate.records import EndOfStream, LLMCall
@@ -24,9 +26,15 @@ MINUTE_US = 60_000_000
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
+@cache
+def writer(kafka: str) -> Producer:
+    """One for all tests: an idempotent producer sends half a second after it was made, not sooner."""
+    return client.producer(Settings(kafka=kafka))
+
+
 def send(settings: Settings, topic: str, records: Sequence[Any], **more: Any) -> None:
     """Calls under their id, feedback under its target; bytes as they are, under a key of their own."""
-    producer = client.producer(settings)
+    producer = writer(settings.kafka)
     for record in records:
         is_bytes = isinstance(record, bytes)
         own = os.urandom(8) if is_bytes else record.event_id if isinstance(record, LLMCall) else None

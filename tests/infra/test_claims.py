@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from tidegate.errors import InvariantBroken
 from tidegate.topics import ALERTS, DEPLOYMENTS, PRODUCERS
@@ -45,8 +46,14 @@ def consume(settings: Settings) -> Iterator[Callable[..., RangeConsumer]]:
         consumer.close()
 
 
+@cache
+def writer(kafka: str) -> Producer:
+    """One for all tests: an idempotent producer sends half a second after it was made, not sooner."""
+    return client.producer(Settings(kafka=kafka))
+
+
 def produce(settings: Settings, count: int, topic: str = ALERTS, size: int = 10) -> None:
-    producer = client.producer(settings)
+    producer = writer(settings.kafka)
     for number in range(count):
         producer.produce(settings.topic_prefix + topic, b"v" * size, str(number))
     assert producer.flush(20) == 0

@@ -5,11 +5,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 
 from tidegate import codec
 from tidegate.records import (
@@ -60,10 +62,16 @@ def call(number: int, **fields: Any) -> LLMCall:
     return replace(record, **fields)
 
 
+@cache
+def writer(kafka: str) -> Producer:
+    """One for all tests: an idempotent producer sends half a second after it was made, not sooner."""
+    return client.producer(Settings(kafka=kafka))
+
+
 def send(
     settings: Settings, topic: str, items: list[tuple[bytes | None, bytes | None]], **where: int
 ) -> None:
-    producer = client.producer(settings)
+    producer = writer(settings.kafka)
     for key, value in items:
         producer.produce(settings.topic_prefix + topic, value=value, key=key, **where)
     assert producer.flush(20) == 0
