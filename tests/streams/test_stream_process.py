@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -16,8 +17,8 @@ from tidegate.records import (
     WindowMetricsBatch,
 )
 from tidegate.series import deployment_key
-from tidegate_infra.kafka import dead_letters, scan
-from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.kafka import client, dead_letters, scan
+from tidegate_infra.settings import Settings
 from tidegate_streams import fold
 from tidegate_streams.replay import newest, replay, windows
 
@@ -69,9 +70,18 @@ def canary(made, panes, deployment="chat"):
     return messages
 
 
-def produce(settings, messages, partition=PARTITION):
-    values = [message if isinstance(message, bytes) else encode(message) for message in messages]
-    send(settings, [Outgoing(topic=topics.PARTIALS, partition=partition, value=value) for value in values])
+@cache
+def writer(kafka):
+    """One for all tests: an idempotent producer sends half a second after it was made, not sooner."""
+    return client.producer(Settings(kafka=kafka))
+
+
+def produce(settings, messages, topic=topics.PARTIALS, **where):
+    producer = writer(settings.kafka)
+    for message in messages:
+        value = message if isinstance(message, bytes) else encode(message)
+        producer.produce(settings.topic_prefix + topic, value, **where)
+    assert producer.flush(20) == 0
 
 
 def published(settings, topic):
@@ -98,12 +108,12 @@ def test_killed_twice_it_publishes_what_an_uninterrupted_run_does_and_no_command
     commands = [record for record in expected if isinstance(record, DeploymentCommand)]
     assert [command.action for command in commands] == ["start", "rollback"]
 
-    produce(settings, messages[:8])
+    produce(settings, messages[:8], partition=PARTITION)
     first = start_process("stream")
     first.wait_until_ready()
     first.kill()
     # Killed again, now between two sends of the rest.
-    produce(settings, messages[8:])
+    produce(settings, messages[8:], partition=PARTITION)
     with monkeypatch.context() as environment:
         environment.setenv("TIDEGATE_CRASH_AT", "stream.mid_send")
         environment.setenv("TIDEGATE_CRASH_ONCE", str(tmp_path / "crashed"))
@@ -131,9 +141,8 @@ def test_the_highest_revision_is_published_again_when_a_lower_one_stands_last(
     expected = [record for _, records in replay(enumerate(messages), PARTITION) for record in records]
     commands = [record for record in expected if isinstance(record, DeploymentCommand)]
     key = deployment_key("acme", "prod", "chat")
-    values = [encode(command) for command in (*commands, commands[0])]
-    send(settings, [Outgoing(topic=topics.DEPLOYMENTS, key=key, value=value) for value in values])
-    produce(settings, messages)
+    produce(settings, [*commands, commands[0]], topics.DEPLOYMENTS, key=key)
+    produce(settings, messages, partition=PARTITION)
     start_process("stream").wait_until_ready()
     assert [command.revision for command in published(settings, topics.DEPLOYMENTS)] == [1, 2, 1, 2]
     assert published(settings, topics.DEPLOYMENTS)[-1] == commands[-1]
@@ -147,11 +156,8 @@ def test_a_command_that_differs_from_the_published_one_is_not_sent_and_stops_the
     expected = [record for _, records in replay(enumerate(messages), PARTITION) for record in records]
     start = next(record for record in expected if isinstance(record, DeploymentCommand))
     other = replace(start, revision=1, action="abort", state="aborted", reason="by another journal")
-    send(
-        settings,
-        [Outgoing(topic=topics.DEPLOYMENTS, key=deployment_key("acme", "prod", "chat"), value=encode(other))],
-    )
-    produce(settings, messages)
+    produce(settings, [other], topics.DEPLOYMENTS, key=deployment_key("acme", "prod", "chat"))
+    produce(settings, messages, partition=PARTITION)
     program = start_process("stream")
     assert ended(program) == 70
     assert "revision 1 of acme/prod/chat was published as abort" in program.last_words()
@@ -176,12 +182,12 @@ def test_a_second_process_takes_its_share_and_nothing_is_lost_or_sent_twice(sett
         for record in records
     ]
     for partition, messages in made.items():
-        produce(settings, messages[:8], partition)
+        produce(settings, messages[:8], partition=partition)
     first = start_process("stream")
     first.wait_until_ready()
     second = start_process("stream")
     for partition, messages in made.items():
-        produce(settings, messages[8:], partition)
+        produce(settings, messages[8:], partition=partition)
     second.wait_until_ready()
     first.wait_until_ready()
     deadline = time.monotonic() + 30
