@@ -1,5 +1,6 @@
 """A real broker and a real store for every test that asks; each test has its own topics and database."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,6 +16,9 @@ from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup
 
 StartProcess = Callable[..., program.Program]
+
+# Records that are damaged on purpose make polars panic, which is caught; a backtrace of each costs seconds.
+os.environ["RUST_BACKTRACE"] = "0"
 
 
 @pytest.fixture(scope="session")
