@@ -17,6 +17,9 @@ from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollups import Frames
 from tidegate_streams.windows import HOUR_US, MINUTE_US, WINDOWS
 
+Due = tuple[windows.Tables, pl.DataFrame]
+"""Rolled-up rows, and the windows to be formed of them."""
+
 _SHORT = tuple(window for window in WINDOWS if window.length_us <= 5 * MINUTE_US)
 _DAYS = tuple(window for window in WINDOWS if window.grain_us == HOUR_US)
 
@@ -38,7 +41,7 @@ class Ticks:
 
 def at_close(
     history: History, late: Frames, before_us: int, until_us: int, allowed_lateness_us: int
-) -> Frames:
+) -> list[Due]:
     """Windows that are due when everything before `until_us` has been closed.
 
     Parameters
@@ -52,25 +55,21 @@ def at_close(
     allowed_lateness_us
         How long after its end a window is corrected.
     """
-    tables = history.tables
+    tables = dict(history.tables)
     final_us = until_us - allowed_lateness_us
-    due = pl.concat(
-        [
-            windows.ending(tables, max(before_us, final_us), until_us, "on_time"),
-            windows.ending(tables, before_us - allowed_lateness_us, final_us, "final"),
-        ]
-    )
-    corrected = windows.touched(late, final_us, before_us)
-    return rollups.concat(
-        [
-            windows.form(tables, due),
-            windows.form(tables, corrected),
-            _day_so_far(history, before_us, until_us),
-        ]
-    )
+    spans = {
+        "on_time": (max(before_us, final_us), until_us),
+        "final": (before_us - allowed_lateness_us, final_us),
+    }
+    due: list[Due] = [(tables, windows.ending(tables, spans))]
+    if any(rows.height for rows in late.values()):
+        due.append((tables, windows.touched(late, final_us, before_us)))
+    if before_us // MINUTE_US < until_us // MINUTE_US and until_us % HOUR_US:
+        due.append(_day_so_far(history, before_us, until_us))
+    return due
 
 
-def in_between(history: History, open_rows: Frames, changed: pl.DataFrame, closed_us: int) -> Frames:
+def in_between(history: History, open_rows: Frames, changed: pl.DataFrame, closed_us: int) -> Due:
     """The newest window of each short length, for the series that changed since the last time.
 
     Parameters
@@ -84,17 +83,14 @@ def in_between(history: History, open_rows: Frames, changed: pl.DataFrame, close
     closed_us
         Event time before which everything is closed.
     """
-    starts = pl.concat([rows.select("start_us") for rows in open_rows.values()])
-    newest_us: int = starts.max().item() or 0
+    newest_us: int = rollups.distinct(open_rows, ["start_us"]).max().item() or 0
     due = windows.trailing(changed, _SHORT, newest_us + PANE_US)
-    return windows.form(history.with_open(open_rows, closed_us, MINUTE_US), due)
+    return history.with_open(open_rows, closed_us, MINUTE_US), due
 
 
-def _day_so_far(history: History, before_us: int, until_us: int) -> Frames:
+def _day_so_far(history: History, before_us: int, until_us: int) -> Due:
     """The day that is being filled, each time that minutes close, for the series in them."""
     closed = (pl.col("start_us") + MINUTE_US > before_us) & (pl.col("start_us") + MINUTE_US <= until_us)
     series = rollups.series(rollups.where(history.tables[MINUTE_US], closed))
-    if until_us % HOUR_US == 0:
-        series = series.clear()
     due = windows.trailing(series, _DAYS, until_us)
-    return windows.form(history.with_open(rollups.EMPTY, until_us, HOUR_US), due)
+    return history.with_open(rollups.EMPTY, until_us, HOUR_US), due

@@ -24,7 +24,7 @@ from tidegate.records import (
     RolloutProgress,
     WindowMetricsBatch,
 )
-from tidegate.series import deployment_key
+from tidegate.series import ROLLUPS, deployment_key
 from tidegate_streams import alerts, emissions, looks, partials, rollups, rows
 from tidegate_streams.alerts import Alerts
 from tidegate_streams.bag import Bag
@@ -37,6 +37,7 @@ from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.strata import strata_of
 from tidegate_streams.rollups import Frames
 from tidegate_streams.watermark import Watermark
+from tidegate_streams.windows import form
 
 JOURNAL = (PartialBatch, Heartbeat, JournalRollout, JournalAction)
 """Records that may stand in the journal."""
@@ -45,6 +46,9 @@ _NEVER = -(2**62)
 
 EARLY_SERIES = 1_000
 """Most series shown at a tick before their windows end; with more, each is shown more seldom."""
+
+PUT_OFF_ROWS = 10_000
+"""Most rows that a replay puts off adding up: it is quicker done at once, and memory is bounded."""
 
 BATCH_BYTES = 900_000
 """Largest Arrow stream in one message of llm.metrics; Kafka's own limit is 1 MiB."""
@@ -75,6 +79,10 @@ class State:
     """Rows of closed panes since the last look."""
     arrived: list[Frames] = field(default_factory=list)
     """Rows that are not rolled up yet."""
+    put_off: list[Frames] = field(default_factory=list)
+    """Rows that a replay, having nothing to show, has not added up, although their panes may be closed."""
+    put_off_since_us: int | None = None
+    """Event time before which everything was closed when the first of them was put off."""
     unclosed: Bag = field(default_factory=lambda: Bag([rollups.EMPTY]))
     """Rolled-up rows of `panes` and `late`."""
     unshown: list[Frames] = field(default_factory=list)
@@ -221,54 +229,90 @@ def _overflowed(state: State, overflow: Overflow, pane_us: int) -> Alert:
 
 def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[Any]:
     state.watermark.hear(beat)
-    formed = []
+    due: list[emissions.Due] = []
     decided: list[Any] = []
     if state.watermark.us is not None:
         until_us = state.watermark.us // PANE_US * PANE_US
         if state.closed_us is None or until_us > state.closed_us:
             due, decided = _close(state, offset, until_us, windows=windows)
-            formed += due
-    # A replay marks what it would have shown all the same, so that the next tick shows the same.
     if state.ticks.tick(beat):
-        changed = pl.concat([state.changed, rollups.series_in(state.unshown)])
-        state.unshown = []
-        changed = changed.unique(maintain_order=True, keep="first")
-        shown, state.changed = changed.head(EARLY_SERIES), changed.slice(EARLY_SERIES)
-        if windows and shown.height:
-            _roll_up_arrived(state)
-            closed_us = _NEVER if state.closed_us is None else state.closed_us
-            formed.append(emissions.in_between(state.history, state.unclosed.rows(), shown, closed_us))
-    metrics = _metrics(state, offset, rollups.concat(formed)) if formed else []
+        due += _show(state, windows=windows)
+    metrics = _metrics(state, offset, form(due)) if due else []
     return [*metrics, *_published(state, decided)]
 
 
-def _roll_up_arrived(state: State) -> None:
-    if state.arrived:
-        state.unclosed.add(rollups.roll_up(rollups.concat(state.arrived)))
-        state.arrived = []
-
-
-def _close(state: State, offset: int, until_us: int, *, windows: bool) -> tuple[list[Frames], list[Any]]:
+def _close(
+    state: State, offset: int, until_us: int, *, windows: bool
+) -> tuple[list[emissions.Due], list[Any]]:
     """Close every pane that has ended: look, then add to minutes and hours, then see what is due."""
     before_us = state.closed_us
     if before_us is None:
         before_us = min(min(state.panes, default=until_us), until_us)
     closing = {start: state.panes.pop(start) for start in sorted(state.panes) if start < until_us}
     decided = _look(state, offset, closing, before_us, until_us)
-    _roll_up_arrived(state)
-    ended = rollups.merge(rollups.where(state.unclosed.rows(), pl.col("start_us") < until_us))
-    late = rollups.where(ended, pl.col("start_us") < before_us)
-    on_time = rollups.where(ended, pl.col("start_us") >= before_us)
-    state.unclosed = Bag([rollups.where(state.unclosed.rows(), pl.col("start_us") >= until_us)])
     state.late = Pool(state.rules.series_cap)
-    state.history.close(on_time, late, before_us, until_us)
     state.closed_us = until_us
-    lateness_us = state.rules.allowed_lateness_us
+    arrived, state.arrived = state.arrived, []
     due = []
-    if windows and not state.history.is_empty:
-        due.append(emissions.at_close(state.history, late, before_us, until_us, lateness_us))
-    state.history.forget(until_us, lateness_us)
+    if windows:
+        _catch_up(state, before_us)
+        late = _settle(state, arrived, before_us, until_us)
+        lateness_us = state.rules.allowed_lateness_us
+        if not state.history.is_empty:
+            due = emissions.at_close(state.history, late, before_us, until_us, lateness_us)
+        state.history.forget(until_us, lateness_us)
+    else:
+        if state.put_off_since_us is None:
+            state.put_off_since_us = before_us
+        state.put_off += arrived
+        if _height(state.put_off) > PUT_OFF_ROWS:
+            _catch_up(state, until_us)
     return due, [*decided, *_overflows_resolved(state, until_us)]
+
+
+def _settle(state: State, arrived: list[Frames], before_us: int, until_us: int) -> Frames:
+    """Add to panes, minutes and hours what has ended; return the rows that came after their pane's close."""
+    _roll_up(state, arrived)
+    ended, unclosed = rollups.split(state.unclosed.rows(), until_us)
+    state.unclosed = Bag([unclosed])
+    late, on_time = rollups.split(rollups.merge(ended), before_us)
+    state.history.close(on_time, late, before_us, until_us)
+    return late
+
+
+def _roll_up(state: State, arrived: list[Frames]) -> None:
+    if arrived:
+        state.unclosed.add(rollups.roll_up(rollups.concat(arrived)))
+
+
+def _catch_up(state: State, until_us: int) -> None:
+    """Add up what a replay has put off, having nothing to show."""
+    if state.put_off_since_us is None:
+        return
+    _settle(state, state.put_off, state.put_off_since_us, until_us)
+    state.history.forget(until_us, state.rules.allowed_lateness_us)
+    state.put_off, state.put_off_since_us = [], None
+
+
+def _show(state: State, *, windows: bool) -> list[emissions.Due]:
+    """Show what changed since the last tick; a replay marks it, so that the next tick shows the same."""
+    unshown, state.unshown = state.unshown, []
+    if not windows and state.changed.is_empty() and _height(unshown) * len(ROLLUPS) <= EARLY_SERIES:
+        return []
+    changed = pl.concat([state.changed, rollups.series_in(unshown)])
+    changed = changed.unique(maintain_order=True, keep="first")
+    shown, state.changed = changed.head(EARLY_SERIES), changed.slice(EARLY_SERIES)
+    if not windows or shown.is_empty():
+        return []
+    closed_us = _NEVER if state.closed_us is None else state.closed_us
+    _catch_up(state, closed_us)
+    _roll_up(state, state.arrived)
+    state.arrived = []
+    return [emissions.in_between(state.history, state.unclosed.rows(), shown, closed_us)]
+
+
+def _height(tables: Iterable[Frames]) -> int:
+    return sum(rows.height for table in tables for rows in table.values())
 
 
 def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, until_us: int) -> list[Any]:

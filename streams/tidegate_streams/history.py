@@ -46,15 +46,14 @@ class History:
         self.tables[PANE_US] = rollups.concat([self.tables[PANE_US], panes, late])
         for fine_us, coarse_us in pairwise(GRAINS):
             end = _end(coarse_us)
-            closing = rollups.where(self.tables[fine_us], (end > before_us) & (end <= until_us))
-            corrections = rollups.where(late, end <= before_us)
-            self.tables[coarse_us] = rollups.concat(
-                [
-                    self.tables[coarse_us],
-                    rollups.merge(rollups.coarsen(closing, coarse_us)),
-                    rollups.coarsen(corrections, coarse_us),
-                ]
-            )
+            added = [
+                self.tables[coarse_us],
+                rollups.coarsen(rollups.where(late, end <= before_us), coarse_us),
+            ]
+            if before_us // coarse_us < until_us // coarse_us:
+                closing = rollups.where(self.tables[fine_us], (end > before_us) & (end <= until_us))
+                added.append(rollups.merge(rollups.coarsen(closing, coarse_us)))
+            self.tables[coarse_us] = rollups.concat(added)
 
     def forget(self, until_us: int, allowed_lateness_us: int) -> None:
         """Drop rows that are in final windows only."""

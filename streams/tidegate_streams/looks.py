@@ -72,12 +72,12 @@ def by_deployment(frames: Frames, keys: Iterable[str], *, late: bool) -> dict[st
     wanted = list(keys)
     shown: dict[str, Frames] = {}
     for kind in KINDS:
-        rows = frames[kind].filter(_KEY.is_in(wanted) & pl.col("comparable"))
+        if frames[kind].is_empty():
+            continue
+        rows = frames[kind].filter(_KEY.is_in(wanted) & pl.col("comparable")).select(_columns(kind))
         if rows.is_empty():
             continue
-        merged = partials.merge(rows.select(_columns(kind))).with_columns(
-            pl.lit(late).alias("is_late"), _KEY.alias("_key")
-        )
+        merged = partials.merge(rows).with_columns(pl.lit(late).alias("is_late"), _KEY.alias("_key"))
         for (key,), part in merged.partition_by("_key", as_dict=True, include_key=False).items():
             shown.setdefault(str(key), {})[kind] = part
     return shown

@@ -10,6 +10,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tidegate.series import DIMENSIONS
@@ -170,17 +172,16 @@ def merge(frame: pl.DataFrame) -> pl.DataFrame:
     """
     keys = [column for column in frame.columns if column not in MEASURES]
     sums = [column for column in frame.columns if column in MEASURES and column not in LISTS]
-    lists = [column for column in frame.columns if column in LISTS]
     merged, group = number(frame, keys, [pl.col(column).sum() for column in sums])
-    if lists:
-        grouped = frame.select(*lists).with_columns(group)
-        entries = {
-            name: grouped.select("_group", name).explode(name).drop_nulls(name).unnest(name) for name in lists
-        }
-        if "distributions" in entries:
-            entries["buckets"] = _buckets(entries["distributions"])
-        merged = with_lists(merged, entries)
-    return merged.select(frame.columns)
+    lists = [column for column in frame.columns if column in LISTS]
+    if merged.height == frame.height:
+        order = group.arg_sort()
+        alone = [frame.get_column(name).gather(order) for name in lists]
+        return merged.with_columns(alone).select(frame.columns)
+    entries = {name: _entries(frame.get_column(name), group) for name in lists}
+    if "distributions" in entries:
+        entries["buckets"] = _buckets(entries["distributions"])
+    return with_lists(merged, entries).select(frame.columns)
 
 
 def number(
@@ -194,8 +195,12 @@ def number(
         .sort(keys)
         .with_row_index("_group")
     )
-    rows = groups.select("_group", "_row").explode("_row").sort("_row")
-    return groups.drop("_row"), rows.get_column("_group")
+    rows = groups.get_column("_row")
+    group = np.empty(frame.height, dtype=np.uint32)
+    group[rows.explode().drop_nulls().to_numpy()] = np.repeat(
+        np.arange(groups.height, dtype=np.uint32), rows.list.len().to_numpy()
+    )
+    return groups.drop("_row"), pl.Series("_group", group)
 
 
 def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -210,68 +215,84 @@ def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.
         Entries of one key are merged here. `distributions` come with another part, `buckets`: the
         `bucket_key` and `counts`.
     """
+    columns = []
     for name in LISTS:
         if name not in entries:
             continue
-        if entries[name].is_empty():
-            groups = groups.with_columns(pl.lit([], dtype=_list_type(name)).alias(name))
-            continue
         keys, values = _LISTS[name]
-        by = ["_group", *keys]
         merged = (
-            entries[name].group_by(by).agg(reduce(pl.col(column)) for column, (_, reduce) in values.items())
+            entries[name]
+            .group_by("_group", *keys)
+            .agg(reduce(pl.col(column)) for column, (_, reduce) in values.items())
+            .sort("_group", *keys)
         )
         if name == "distributions":
-            merged = merged.join(_histograms(entries["buckets"]), on=by, how="left").with_columns(
-                pl.col(column).fill_null(pl.lit([], dtype=pl.List(dtype)))
-                for column, dtype in _BUCKETS.items()
-            )
-        entry = pl.struct(pl.exclude("_group")).alias(name)
-        lists = merged.sort(by).group_by("_group", maintain_order=True).agg(entry)
-        lists = lists.with_columns(pl.col(name).cast(_list_type(name)))
-        groups = groups.join(lists, on="_group", how="left", maintain_order="left").with_columns(
-            pl.col(name).fill_null(pl.lit([], dtype=_list_type(name)))
-        )
-    return groups.drop("_group")
+            merged = merged.with_columns(_histograms(merged, entries["buckets"]))
+        columns.append(_lists(name, merged, groups.height))
+    return groups.drop("_group").with_columns(columns)
+
+
+def _entries(lists: pl.Series, group: pl.Series) -> pl.DataFrame:
+    """Return the entries of lists, a row each, with the group of their list."""
+    entries = lists.explode().drop_nulls().struct.unnest()
+    return entries.with_columns(_group=np.repeat(group.to_numpy(), lists.list.len().to_numpy()))
+
+
+def _lists(name: str, entries: pl.DataFrame, n: int) -> pl.Series:
+    """Return n lists of sorted entries, empty where a group has none."""
+    dtype = _list_type(name)
+    if entries.is_empty():
+        return pl.repeat([], n, dtype=dtype, eager=True).alias(name)
+    held = entries.group_by("_group", maintain_order=True).agg(pl.struct(pl.exclude("_group")).alias(name))
+    lists = held.get_column(name).cast(dtype)
+    return lists if held.height == n else _spread(lists, held.get_column("_group").to_numpy(), n)
+
+
+def _spread(lists: pl.Series, places: npt.NDArray[np.integer[Any]], n: int) -> pl.Series:
+    """Return n lists, those given in their places, the others empty."""
+    at = np.full(n, len(lists))
+    at[places] = np.arange(len(lists))
+    return lists.append(pl.Series([[]], dtype=lists.dtype)).gather(at)
 
 
 def _buckets(distributions: pl.DataFrame) -> pl.DataFrame:
     """Return the buckets of distributions, a row each."""
-    return (
-        distributions.select("_group", "metric", "index", "counts")
-        .explode("index", "counts")
-        .drop_nulls("index")
-        .select(bucket_key(pl.col("metric").replace_strict(METRIC_CODES, return_dtype=pl.Int64)), "counts")
-    )
+    place = distributions.select(_distribution_key(_METRIC_CODE)).to_series().to_numpy()
+    index, counts = distributions.get_column("index"), distributions.get_column("counts")
+    key = np.repeat(place, index.list.len().to_numpy()) * _INDEXES
+    key += index.explode().drop_nulls().to_numpy()
+    return pl.DataFrame({"_key": key, "counts": counts.explode().drop_nulls()})
 
 
 def bucket_key(metric_code: pl.Expr) -> pl.Expr:
     """Return one number for `_group`, metric and `index`: quicker to group and sort by than three columns."""
-    group = pl.col("_group").cast(pl.Int64)
-    return ((group * _METRICS + metric_code) * _INDEXES + pl.col("index")).alias("_key")
+    return (_distribution_key(metric_code) * _INDEXES + pl.col("index")).alias("_key")
 
 
-METRIC_CODES = {metric: code for code, metric in enumerate(DISTRIBUTIONS)}
+def _distribution_key(metric_code: pl.Expr) -> pl.Expr:
+    return pl.col("_group").cast(pl.Int64) * _METRICS + metric_code
+
+
+METRIC_CODES = {metric: code for code, metric in enumerate(sorted(DISTRIBUTIONS))}
+_METRIC_CODE = pl.col("metric").replace_strict(METRIC_CODES, return_dtype=pl.Int64)
 _METRICS, _INDEXES = 16, 4_096
 
 
-def _histograms(buckets: pl.DataFrame) -> pl.DataFrame:
-    """Return the sparse histogram of each group's metrics."""
-    if not buckets.select((pl.col("_key").diff() > 0).all()).item():
-        buckets = buckets.group_by("_key").agg(pl.col("counts").sum()).sort("_key")
-    distribution = pl.col("_key") // _INDEXES
-    return (
-        buckets.select(
-            (distribution // _METRICS).cast(pl.UInt32).alias("_group"),
-            (distribution % _METRICS).alias("_code"),
-            (pl.col("_key") % _INDEXES).cast(pl.Int16).alias("index"),
-            "counts",
-        )
-        .group_by("_group", "_code", maintain_order=True)
+def _histograms(distributions: pl.DataFrame, buckets: pl.DataFrame) -> list[pl.Series]:
+    """Return `index` and `counts` of distributions from their buckets."""
+    key = buckets.get_column("_key").to_numpy()
+    counts = buckets.get_column("counts").to_numpy()
+    if not (np.diff(key) > 0).all():
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        first = np.flatnonzero(np.diff(key, prepend=-1))
+        key, counts = key[first], np.add.reduceat(counts[order], first)
+    histograms = (
+        pl.DataFrame({"_place": key // _INDEXES, "index": key % _INDEXES, "counts": counts})
+        .cast({"index": pl.Int16})
+        .group_by("_place", maintain_order=True)
         .agg("index", "counts")
-        .with_columns(metric=pl.col("_code").replace_strict(_METRIC_NAMES, return_dtype=pl.String))
-        .drop("_code")
     )
-
-
-_METRIC_NAMES = dict(enumerate(DISTRIBUTIONS))
+    places = distributions.select(_distribution_key(_METRIC_CODE)).to_series().to_numpy()
+    at = np.searchsorted(places, histograms.get_column("_place").to_numpy())
+    return [_spread(histograms.get_column(name), at, distributions.height) for name in _BUCKETS]

@@ -48,7 +48,7 @@ EMPTY: Frames = {kind: pl.DataFrame(schema=SCHEMAS[kind]) for kind in KINDS}
 
 def concat(tables: Sequence[Frames]) -> Frames:
     """All rows of several tables, at least one."""
-    return {kind: _concat([table[kind] for table in tables]) for kind in KINDS}
+    return {kind: _concat([table[kind] for table in tables if kind in table]) for kind in KINDS}
 
 
 def _concat(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -103,6 +103,11 @@ def where(table: Frames, condition: pl.Expr) -> Frames:
     return {kind: rows.filter(condition) if rows.height else rows for kind, rows in table.items()}
 
 
+def split(table: Frames, at_us: int) -> tuple[Frames, Frames]:
+    """The rows that start before a time, and the others."""
+    return where(table, pl.col("start_us") < at_us), where(table, pl.col("start_us") >= at_us)
+
+
 def coarsen(table: Frames, length_us: int) -> Frames:
     """The same rows under the start of the minute or hour that they fall in, not yet added up."""
     floor = (pl.col("start_us") // length_us) * length_us
@@ -111,8 +116,12 @@ def coarsen(table: Frames, length_us: int) -> Frames:
 
 def series(table: Frames) -> pl.DataFrame:
     """The distinct roll-ups and dimensions in a table."""
-    distinct = pl.concat([rows.select(SERIES_COLUMNS) for rows in table.values()]).unique()
-    return distinct.sort(SERIES_COLUMNS)
+    return distinct(table, SERIES_COLUMNS).sort(SERIES_COLUMNS)
+
+
+def distinct(table: Frames, columns: Sequence[str]) -> pl.DataFrame:
+    """The distinct values of some columns in a table."""
+    return _concat([rows.select(columns) for rows in table.values()]).unique()
 
 
 def series_in(tables: Sequence[Frames]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import polars as pl
 from tidegate.series import DIMENSIONS, ROLLUPS
 from tidegate_streams import rollups
 from tidegate_streams.partials import PANE_US
-from tidegate_streams.rollups import KINDS, Frames
+from tidegate_streams.rollups import Frames
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -71,23 +71,34 @@ DUE = {
 }
 """Columns of a table of windows to be formed; with the dimensions too, only those series are formed."""
 
+_LENGTHS = pl.DataFrame(
+    [(window.rollup, window.name, window.length_us, window.grain_us) for window in WINDOWS],
+    schema={"rollup": pl.String, "window": pl.String, "length_us": pl.Int64, "grain_us": pl.Int64},
+    orient="row",
+)
+
 Tables = Mapping[int, Frames]
 """Grain (us) -> rolled-up rows of that grain."""
 
 
-def ending(tables: Tables, after_us: int, until_us: int, phase: str) -> pl.DataFrame:
-    """Windows that hold something and end in (after_us, until_us]."""
-    due = [pl.DataFrame(schema=DUE)]
-    starts = {
-        (rollup, grain_us): _starts(table, rollup) for grain_us, table in tables.items() for rollup in ROLLUPS
-    }
+def ending(tables: Tables, spans: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
+    """Windows that hold something and end in a span of time.
+
+    Parameters
+    ----------
+    tables
+        Rolled-up rows by grain.
+    spans
+        Phase -> the times that its windows end after, and until which they end.
+    """
+    held = {grain_us: _starts(table) for grain_us, table in tables.items()}
+    due = []
     for window in WINDOWS:
-        held = starts.get((window.rollup, window.grain_us))
-        if held is None or not len(held):
-            continue
-        ends = np.unique(held[:, np.newaxis] + _reach(window))
-        due.append(_due(window, ends[(ends > after_us) & (ends <= until_us)], phase))
-    return pl.concat(due)
+        starts = held.get(window.grain_us, {}).get(window.rollup, [])
+        ends = np.unique(np.array(starts, dtype=np.int64)[:, np.newaxis] + _reach(window))
+        for phase, (after_us, until_us) in spans.items():
+            due += [_due(window, end, phase) for end in ends[(ends > after_us) & (ends <= until_us)].tolist()]
+    return pl.DataFrame(due, schema=DUE, orient="row")
 
 
 def _reach(window: Window) -> npt.NDArray[np.int64]:
@@ -95,20 +106,14 @@ def _reach(window: Window) -> npt.NDArray[np.int64]:
     return np.arange(window.grain_us, window.length_us + 1, window.grain_us, dtype=np.int64)
 
 
-def _starts(table: Frames, rollup: str) -> npt.NDArray[np.int64]:
-    held = [rows.filter(pl.col("rollup") == rollup).get_column("start_us") for rows in table.values()]
-    return pl.concat(held).unique().to_numpy()
+def _starts(table: Frames) -> dict[str, list[int]]:
+    """Starts of the rows of each roll-up."""
+    held = rollups.distinct(table, ["rollup", "start_us"])
+    return dict(held.group_by("rollup").agg("start_us").iter_rows())
 
 
-def _due(window: Window, ends: npt.NDArray[np.int64], phase: str) -> pl.DataFrame:
-    return pl.DataFrame({"window_end": ends}, schema={"window_end": pl.Int64}).select(
-        pl.lit(window.rollup).alias("rollup"),
-        pl.lit(window.name).alias("window"),
-        (pl.col("window_end") - window.length_us).alias("window_start"),
-        "window_end",
-        pl.lit(window.grain_us, dtype=pl.Int64).alias("grain_us"),
-        pl.lit(phase).alias("phase"),
-    )
+def _due(window: Window, end_us: int, phase: str) -> tuple[str, str, int, int, int, str]:
+    return window.rollup, window.name, end_us - window.length_us, end_us, window.grain_us, phase
 
 
 def touched(late: Frames, after_us: int, until_us: int) -> pl.DataFrame:
@@ -121,33 +126,21 @@ def touched(late: Frames, after_us: int, until_us: int) -> pl.DataFrame:
     after_us, until_us
         Windows that end later have not been on time yet; those that end earlier are final.
     """
-    columns = ["rollup", *DIMENSIONS, "start_us"]
-    series = pl.concat([rows.select(columns) for rows in late.values()]).unique()
-    due = [pl.DataFrame(schema=DUE | dict.fromkeys(DIMENSIONS, pl.String))]
-    for window in WINDOWS:
-        grain = window.grain_us
-        first_end = (pl.col("start_us") // grain + 1) * grain
-        last_end = ((pl.col("start_us") - pl.col("start_us") % grain) + window.length_us).clip(
-            upper_bound=until_us
+    grain = pl.col("grain_us")
+    floor = pl.col("start_us") // grain * grain
+    last_end = (floor + pl.col("length_us")).clip(upper_bound=until_us)
+    return (
+        rollups.distinct(late, [*rollups.SERIES_COLUMNS, "start_us"])
+        .join(_LENGTHS, on="rollup")
+        .with_columns(pl.int_ranges(floor + grain, last_end + 1, grain, dtype=pl.Int64).alias("window_end"))
+        .explode("window_end")
+        .filter(pl.col("window_end") > after_us)
+        .with_columns(
+            (pl.col("window_end") - pl.col("length_us")).alias("window_start"), pl.lit("late").alias("phase")
         )
-        ends = (
-            series.filter(pl.col("rollup") == window.rollup)
-            .with_columns(pl.int_ranges(first_end, last_end + 1, grain).alias("window_end"))
-            .explode("window_end")
-            .filter(pl.col("window_end") > after_us)
-        )
-        due.append(
-            ends.select(
-                "rollup",
-                pl.lit(window.name).alias("window"),
-                (pl.col("window_end") - window.length_us).alias("window_start"),
-                "window_end",
-                pl.lit(grain, dtype=pl.Int64).alias("grain_us"),
-                pl.lit("late").alias("phase"),
-                *DIMENSIONS,
-            )
-        )
-    return pl.concat(due).unique()
+        .select(*DUE, *DIMENSIONS)
+        .unique()
+    )
 
 
 def trailing(series: pl.DataFrame, windows: Iterable[Window], now_us: int) -> pl.DataFrame:
@@ -162,43 +155,47 @@ def trailing(series: pl.DataFrame, windows: Iterable[Window], now_us: int) -> pl
     now_us
         End of the newest pane.
     """
-    due = [pl.DataFrame(schema=DUE)]
-    for window in windows:
-        end = -(-now_us // window.grain_us) * window.grain_us
-        due.append(_due(window, np.array([end], dtype=np.int64), "early"))
-    columns = [*DUE, *DIMENSIONS]
-    return pl.concat(due).join(series, on="rollup", how="inner").select(columns)
+    due = [_due(window, -(-now_us // window.grain_us) * window.grain_us, "early") for window in windows]
+    ends = pl.DataFrame(due, schema=DUE, orient="row")
+    return ends.join(series, on="rollup", how="inner").select(*DUE, *DIMENSIONS)
 
 
-def form(tables: Tables, due: pl.DataFrame) -> Frames:
+def form(due: Iterable[tuple[Tables, pl.DataFrame]]) -> Frames:
     """Add up what is in the windows that are due.
 
     Parameters
     ----------
-    tables
-        Rolled-up rows by grain; rows of one key may be many.
     due
-        Windows as `ending`, `touched` or `trailing` list them.
+        Rolled-up rows by grain, rows of one key may be many; and which windows of them, as `ending`,
+        `touched` or `trailing` list them. No window is in two of the lists.
 
     Returns
     -------
     Frames
-        One row a (window, series), with the columns of `due` in place of `start_us`.
+        One row a (window, series), with the columns of `DUE` in place of `start_us`.
     """
-    series = [name for name in DIMENSIONS if name in due.columns]
-    formed: dict[str, pl.DataFrame] = {}
-    cells = due.with_columns(
-        pl.int_ranges("window_start", "window_end", "grain_us", dtype=pl.Int64).alias("start_us")
-    ).explode("start_us")
-    for kind in KINDS:
-        joined = [
-            rows.join(cells.filter(pl.col("grain_us") == grain_us), on=["rollup", "start_us", *series]).drop(
-                "start_us"
+    held = [_NOTHING]
+    for tables, listed in due:
+        if listed.is_empty():
+            continue
+        on = ["rollup", "start_us", *(name for name in DIMENSIONS if name in listed.columns)]
+        cells = listed.with_columns(
+            pl.int_ranges("window_start", "window_end", "grain_us", dtype=pl.Int64).alias("start_us")
+        ).explode("start_us")
+        for (grain_us,), wanted in cells.partition_by("grain_us", as_dict=True).items():
+            held.append(
+                {
+                    kind: rows.join(wanted, on=on).select(_NOTHING[kind].columns)
+                    for kind, rows in tables[grain_us].items()
+                    if rows.height
+                }
             )
-            for grain_us, table in tables.items()
-            if not (rows := table[kind]).is_empty()
-        ]
-        if not joined:
-            joined = [rollups.EMPTY[kind].drop("start_us").join(due.clear(), on=["rollup", *series])]
-        formed[kind] = pl.concat(joined)
-    return rollups.merge(formed)
+    return rollups.merge(rollups.concat(held))
+
+
+_NOTHING = {
+    kind: rows.drop("start_us").with_columns(
+        pl.Series(name, dtype=dtype) for name, dtype in DUE.items() if name != "rollup"
+    )
+    for kind, rows in rollups.EMPTY.items()
+}
