@@ -425,6 +425,22 @@ def test_a_call_under_another_key_is_refused() -> None:
         ] * 2
 
 
+@pytest.mark.parametrize("refused", [1, 2, 3, 4])
+def test_the_refused_of_a_block_that_was_halved_are_named_when_its_first_half_has_none(refused: int) -> None:
+    fine = [message(offset, codec.encode(PLAIN)) for offset in range(80)]
+    broken = message(80, codec.encode(replace(PLAIN, event_id="f"))[:-3])
+    value = codec.encode(PLAIN)
+    strangers = [
+        Message(topic="t", partition=0, offset=81 + n, value=value, key=b"x", timestamp=(2, 0))
+        for n in range(refused)
+    ]
+    negative = codec.encode(replace(PLAIN, input_tokens=-5))
+    rule_breakers = [message(81 + refused + n, negative) for n in range(refused)]
+    batch = decode_batch([*fine, broken, *strangers, *rule_breakers])
+    reasons = sorted(one.reason for one in batch.rejected)
+    assert reasons == ["key_mismatch"] * refused + ["negative_count"] * refused + ["undecodable"]
+
+
 def test_messages_of_several_partitions_decode_together() -> None:
     other = Message(topic="t", partition=1, offset=100, value=codec.encode(PLAIN), key=b"e", timestamp=(2, 0))
     batch = decode_batch([message(100, codec.encode(CALL)), message(101, b"junk"), other])

@@ -133,7 +133,9 @@ def _broken(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> pl
     # Copies of a call under another key could not be recognised.
     keys = pl.Series("key", [message.key() for message in messages], dtype=pl.Binary)
     key = keys.gather(frame.get_column("_row"))
-    misplaced = frame.filter(frame.get_column("event_id").cast(pl.Binary).ne_missing(key)).select(
+    strangers = frame.filter(frame.get_column("event_id").cast(pl.Binary).ne_missing(key))
+    # In one chunk, as the rules: `pl.format` would panic.
+    misplaced = strangers.rechunk().select(
         "_row",
         pl.lit("key_mismatch").alias("reason"),
         pl.format("the Kafka key is not the event_id {}", "event_id").alias("detail"),

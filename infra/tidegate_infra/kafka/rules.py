@@ -55,7 +55,9 @@ def violations(frame: pl.DataFrame, record: str) -> pl.DataFrame:
     reason, detail = (
         pl.coalesce(pl.when(rule.broken).then(each(rule)) for rule in rules) for each in (_reason, _detail)
     )
-    return frame.filter(broken).select("_row", reason.alias("reason"), detail.alias("detail"))
+    # In one chunk: behind an empty one, `pl.format` panics on two or three rows (Polars 2.1).
+    rows = frame.filter(broken).rechunk()
+    return rows.select("_row", reason.alias("reason"), detail.alias("detail"))
 
 
 NONE = pl.DataFrame(schema={"_row": pl.Int64, "reason": pl.String, "detail": pl.String})
