@@ -243,6 +243,13 @@ def test_schema_explain_names_every_field_and_its_meaning(cli: Any) -> None:
     by_name = {row["field"]: row for row in rows}
     assert by_name["ttft_us"]["type"] == "long or null"
     assert by_name["guardrails[].triggered"]["type"] == "boolean or null"
+    needs = {name: by_name[name]["need"] for name in ("provider", "tenant", "ttft_us", "guardrails[].stage")}
+    assert needs == {
+        "provider": "required",
+        "tenant": "filled in",
+        "ttft_us": None,
+        "guardrails[].stage": "required",
+    }
     assert all(row["meaning"] for row in rows)
 
 

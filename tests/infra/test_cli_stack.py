@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -47,7 +48,10 @@ def test_a_directory_without_a_stack_is_told_with_the_command_that_starts_one(
     assert status.code == 1
     assert f"tidegate up --data-dir {tmp_path}" in status.out
     assert cli("status", "--data-dir", tmp_path, "--json").rows[0]["running"] is False
-    assert cli("down", "--data-dir", tmp_path).code == 0
+    down = cli("down", "--data-dir", tmp_path)
+    assert (down.code, down.err) == (1, status.out)
+    for command in ("status", "down"):
+        assert re.search(r"1 when .*runs there", " ".join(cli(command, "--help").out.split()))
     assert cli("logs", "--data-dir", tmp_path).code == 3
 
 
@@ -120,6 +124,8 @@ def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
     facts = json.loads(status.stdout)
     assert {member["name"] for member in facts["processes"]} == {"kafka", *process.names()}
     assert {member["state"] for member in facts["processes"]} == {"ready"}
+    for address in ("kafka", "clickhouse"):
+        assert facts["settings"][address] in started.stderr
 
     call = {
         "ts_start": "2026-03-01T12:00:00Z",
@@ -137,8 +143,10 @@ def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
 
     doctor = tidegate("doctor", "--json", *at)
     assert doctor.returncode == 0, doctor.stdout
+    found = {row["question"]: row for row in map(json.loads, doctor.stdout.splitlines())}
+    assert found["process notify"]["verdict"] == "ok"
     assert tidegate("logs", "sink", *at).returncode == 0
 
-    os.kill(facts["pid"], signal.SIGTERM)
     assert tidegate("down", *at).returncode == 0
+    assert tidegate("down", *at).returncode == 1
     assert tidegate("status", *at).returncode == 1

@@ -38,10 +38,24 @@ def test_only_reading_is_allowed_unless_writing_is_asked_for(cli: Any, database:
 
 
 def test_a_wrong_query_ends_with_1_and_the_engines_own_words(cli: Any, database: None) -> None:
-    outcome = cli("sql", "SELECT nothing_like_it")
+    outcome = cli("sql", "SELECT nothing FROM numbers(1)")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "nothing_like_it" in outcome.err
-    assert outcome.err.startswith("tidegate: ")
+    assert outcome.err == (
+        "tidegate: Unknown expression identifier `nothing`. In scope SELECT nothing FROM numbers(1). "
+        "(UNKNOWN_IDENTIFIER)\n"
+    )
+    outcome = cli("sql", "SELEC 1")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
+        "tidegate: Syntax error: failed at position 1 (SELEC): SELEC 1. Maybe you meant: SELECT.\n"
+    )
+
+
+def test_a_table_that_never_was_is_a_mistake_when_tidegates_own_are_there(cli: Any, migrated: None) -> None:
+    outcome = cli("sql", "SELECT 1 FROM nowhere")
+    assert outcome.code == 1
+    assert "nowhere" in outcome.err
+    assert "migration" not in outcome.err
 
 
 def test_a_database_that_is_not_there_ends_with_3_and_the_command_that_makes_it(cli: Any) -> None:
@@ -124,12 +138,16 @@ def test_doctor_names_what_does_not_run_with_the_command_that_helps(
         "process aggregate": "fail",
         "process stream": "fail",
         "process sink": "fail",
-        "process notify": "warn",
+        "process notify": "ok",
         "dead letters": "ok",
         "tables": "ok",
         "ledger": "ok",
     }
     assert found["process sink"]["fix"] == "tidegate run sink"
+    assert found["process notify"]["words"].startswith("idle: ")
+    webhook = {"TIDEGATE_WEBHOOK_URL": "https://example.com/x", "TIDEGATE_WEBHOOK_SECRET": "whsec_c2VjcmV0"}
+    found = {row["question"]: row for row in cli("doctor", "--json", **webhook).rows}
+    assert found["process notify"]["verdict"] == "warn"
     assert found["store"]["verdict"] == "ok"
 
 

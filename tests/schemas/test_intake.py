@@ -319,5 +319,5 @@ def test_json_without_a_single_field_names_every_one_that_is_missing(record: typ
     ]
     assert caught.value.detail.split("; ") == [f"{name}: is missing" for name in required]
     wrong = json.dumps({f.name: [[]] for f in dataclasses.fields(record)}).encode()
-    with pytest.raises(ContractError, match="^invalid_field"):
+    with pytest.raises(ContractError, match=r"^invalid_field"):
         record_from_json(record, wrong)

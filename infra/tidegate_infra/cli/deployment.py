@@ -23,6 +23,19 @@ app = noun("Present weights, and the commands that led to them.")
 Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Deployment; all of them unless given.")]
 
 
+_COLUMNS = (
+    "tenant",
+    "environment",
+    "deployment",
+    "revision",
+    "state",
+    "commanded",
+    "weights",
+    "rollout",
+    "since",
+)
+
+
 @app.command()
 def show(
     name: Name = None,
@@ -33,9 +46,14 @@ def show(
     as_json: Json = False,
     watch: Watch = False,
 ) -> None:
-    """Show what each deployment should serve now: the highest revision, with its weights."""
+    """Show what each deployment should serve now: the highest revision, with its weights.
+
+    STATE is where its rollout stands at present, COMMANDED what it came to by that revision: a rollout goes
+    on after a command, and ends without one.
+    """
     from tidegate import codec
     from tidegate.topics import DEPLOYMENTS
+    from tidegate_infra import rollout_log
     from tidegate_infra.cli.rollout_view import weights_text, within
     from tidegate_infra.kafka import scan
 
@@ -44,8 +62,9 @@ def show(
 
     def read() -> list[dict[str, Any]]:
         commands = scan.newest(settings, DEPLOYMENTS)
+        progress = rollout_log.progress(settings)
         return [
-            codec.as_dict(command)
+            _row(codec.as_dict(command), progress.get(key))
             for key, command in sorted(commands.items())
             if within(key, tenant, environment) and name in (None, command.deployment, key)
         ]
@@ -63,12 +82,18 @@ def show(
             ]
         write_rows(
             rows,
-            ("tenant", "environment", "deployment", "revision", "state", "weights", "rollout", "since"),
+            _COLUMNS,
             how,
             wide=("generation", "step", "action", "actor", "reason", "command_id"),
         )
 
     watched(read, print_them, watch)
+
+
+def _row(command: dict[str, Any], progress: Any) -> dict[str, Any]:
+    """Return a command with the state at present beside the one it came to; None while it is not known."""
+    is_same = progress is not None and progress.generation == command["generation"]
+    return command | {"commanded": command["state"], "state": progress.state if is_same else None}
 
 
 @app.command()

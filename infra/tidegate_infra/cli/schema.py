@@ -21,7 +21,10 @@ Record = Annotated[str | None, typer.Argument(metavar="[RECORD]", help="Such as 
 
 @app.command()
 def explain(record: Record = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
-    """Say what the fields of a record mean; without one, list the records."""
+    """Say what the fields of a record mean; without one, list the records.
+
+    NEED is `required` where an event must say it, `filled in` where it must stand and the client sees to it.
+    """
     how = chosen(output, as_json)
     if record is None:
         write_rows(
@@ -31,7 +34,7 @@ def explain(record: Record = None, output: Output = Format.TABLE, as_json: Json 
     newest = _history(record)[-1]
     if how in (Format.TABLE, Format.WIDE):
         write(f"{newest.name}: {newest.source['doc']}\n")
-    write_rows(_fields(newest.source, ""), ("field", "type", "meaning"), how)
+    write_rows(_fields(newest.source, ""), ("field", "type", "need", "meaning"), how)
 
 
 @app.command()
@@ -154,12 +157,15 @@ def _records() -> list[dict[str, Any]]:
 
 
 def _fields(schema: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    from tidegate.client.rules import FILLED_IN
+
     rows = []
     for field in schema["fields"]:
         name = f"{prefix}{field['name']}"
         inner = field["type"][1] if isinstance(field["type"], list) else field["type"]
         item = inner["items"] if isinstance(inner, dict) and inner["type"] == "array" else inner
-        rows.append({"field": name, "type": _type_text(field["type"]), "meaning": field["doc"]})
+        need = None if "default" in field else "filled in" if name in FILLED_IN else "required"
+        rows.append({"field": name, "type": _type_text(field["type"]), "need": need, "meaning": field["doc"]})
         if isinstance(item, dict) and item["type"] == "record":
             rows += _fields(item, f"{name}{'[]' if item is not inner else ''}.")
     return rows

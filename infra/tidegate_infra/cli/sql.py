@@ -31,7 +31,9 @@ def sql(
 ) -> None:
     """Query the store, in ClickHouse's SQL; a FORMAT clause of your own wins over -o.
 
-    Only reading is allowed unless --write is said.
+    Only reading is allowed unless --write is said. Exit 1 when the query is wrong or fails, with the store's
+    message; 3 when Tidegate's tables are not there, 4 when the store does not answer, 5 when a change is
+    refused.
     """
     from tidegate_infra.cli.store import connected
 

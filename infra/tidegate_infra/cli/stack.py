@@ -18,6 +18,7 @@ from tidegate_infra.cli.output import Format, say, table, watched, write, write_
 
 if TYPE_CHECKING:
     from tidegate_infra.demos import Stage
+    from tidegate_infra.settings import Settings
     from tidegate_infra.stack.member import Status
 
 app = noun("The local stack.")
@@ -79,9 +80,7 @@ def up(
             )
         )
         signal.signal(signal.SIGTERM, _asked_to_stop)
-        say(
-            f"ready: Kafka {stack.settings.kafka}, store {stack.settings.clickhouse}, logs in {data_dir}/logs"
-        )
+        say(_ready(stack.settings, data_dir))
         if stage is not None:
             summary = stage.play(stack.settings, seed=seed, speed=speed, say=say)
             for line in summary.lines:
@@ -127,26 +126,46 @@ def _said(flag: str, value: object) -> list[str]:
 
 
 def _detached(data_dir: Path, flags: list[str]) -> None:
+    from tidegate_infra.settings import Settings
     from tidegate_infra.stack import control
 
     command = [sys.executable, "-m", "tidegate_infra.cli", "up", "--data-dir", str(data_dir), *flags]
     supervisor = control.up_detached(command, data_dir)
-    say(f"ready, process {supervisor.pid}; stop it with: tidegate down --data-dir {data_dir}")
+    running = Settings.for_data_dir(data_dir)
+    say(_ready(running, data_dir))
+    say(f"process {supervisor.pid}; stop it with: tidegate down --data-dir {data_dir}")
+
+
+def _ready(settings: "Settings", data_dir: Path) -> str:
+    return f"ready: Kafka {settings.kafka}, store {settings.clickhouse}, logs in {data_dir}/logs"
 
 
 @app.command()
 def down(data_dir: DataDir = DEFAULT) -> None:
-    """Stop the local stack; its data stay."""
+    """Stop the local stack; its data stay.
+
+    Exit 0 when one was stopped, 1 when none runs there.
+    """
     from tidegate_infra.stack import control
 
-    say(f"stopped the stack in {data_dir}" if control.down(data_dir) else f"no stack runs in {data_dir}")
+    if not control.down(data_dir):
+        say(_none_runs(data_dir))
+        raise typer.Exit(1)
+    say(f"stopped the stack in {data_dir}")
+
+
+def _none_runs(data_dir: Path | str) -> str:
+    return f"no stack runs in {data_dir}: tidegate up --data-dir {data_dir}"
 
 
 @app.command()
 def status(
     data_dir: DataDir = DEFAULT, output: Output = Format.TABLE, as_json: Json = False, watch: Watch = False
 ) -> None:
-    """Show the processes of the local stack; exit 1 unless all of them are ready."""
+    """Show the processes of the local stack.
+
+    Exit 0 when all of them are ready, 1 when one is not or no stack runs there.
+    """
     facts: dict[str, Any] = {}
 
     def show(present: dict[str, Any]) -> None:
@@ -175,7 +194,7 @@ def _status(data_dir: Path) -> dict[str, Any]:
 
 def _status_lines(present: dict[str, Any]) -> list[str]:
     if not present["running"]:
-        return [f"no stack runs in {present['data_dir']}: tidegate up --data-dir {present['data_dir']}"]
+        return [_none_runs(present["data_dir"])]
     state = "ready" if present["ready"] else "not ready"
     return [
         f"stack in {present['data_dir']}, process {present['pid']}: {state}",

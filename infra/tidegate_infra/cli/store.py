@@ -1,5 +1,6 @@
 """The store as commands use it: connected, and with its errors said in a line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 
 from tidegate.errors import ConfigError, DependencyUnavailable, Refused, TidegateError
-from tidegate_infra.clickhouse import client
+from tidegate_infra.clickhouse import client, migrations
 from tidegate_infra.settings import Settings
 
 
@@ -24,13 +25,13 @@ def connected(settings: Settings, *, readonly: bool = True) -> Iterator[Client]:
     Refused
         A statement would change something.
     TidegateError
-        The store refuses a statement for another reason, in its own words.
+        A statement is wrong, or failed; in the store's own words.
     """
     with client.connect(settings, readonly=readonly) as store:
         try:
             yield store
         except Error as error:
-            raise _explained(error) from None
+            raise _explained(store, error) from None
 
 
 class Code:
@@ -40,13 +41,25 @@ class Code:
     READONLY = 164
 
 
-def _explained(error: Error) -> TidegateError:
+def _explained(store: Client, error: Error) -> TidegateError:
+    words = said_by_store(str(error))
     match error.code:
         case None:
-            return DependencyUnavailable(f"the store did not answer: {error}")
-        case Code.UNKNOWN_TABLE:
-            return ConfigError(f"{error}; `tidegate migration up` makes the tables of Tidegate")
+            return DependencyUnavailable(f"the store did not answer: {words}")
+        case Code.UNKNOWN_TABLE if any(one.state != "applied" for one in migrations.status(store)):
+            return ConfigError(f"{words}; `tidegate migration up` makes the tables of Tidegate")
         case Code.READONLY:
-            return Refused(f"only reading is allowed, unless you say --write: {error}")
+            return Refused(f"only reading is allowed, unless you say --write: {words}")
         case _:
-            return TidegateError(str(error))
+            return TidegateError(words)
+
+
+_GRAMMAR = re.compile(r" Expected one of: .{200,}")
+
+
+def said_by_store(message: str) -> str:
+    """Return the server's message alone, in one line: without the driver's words and the server's version."""
+    words = message.partition("DB::Exception: ")[2] or message
+    words = words.rpartition(" (version ")[0] or words
+    # The grammar's two hundred alternatives, which hide what is wrong.
+    return _GRAMMAR.sub("", " ".join(words.split()))

@@ -1,6 +1,7 @@
 """How far each of our consumer groups has come."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
@@ -10,6 +11,14 @@ from tidegate_infra.kafka.client import admin, explained, group_name
 from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 10.0
+_PAUSE_SECONDS = 0.1
+_STARTING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +56,16 @@ def groups(settings: Settings, names: Sequence[str]) -> list[Group]:
 
 
 def _members(client: AdminClient, group: str) -> int:
-    answer = client.describe_consumer_groups([group], request_timeout=_ANSWER_SECONDS)[group]
-    try:
-        return len(answer.result().members)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return 0
-        raise explained(error, f"describing group {group}") from error
+    def ask() -> int:
+        answers = client.describe_consumer_groups([group], request_timeout=_ANSWER_SECONDS)
+        return len(answers[group].result().members)
+
+    return _answer(ask, f"describing group {group}")
 
 
 def _lag(client: AdminClient, group: str) -> int:
-    asked = [ConsumerGroupTopicPartitions(group)]
-    try:
+    def ask() -> int:
+        asked = [ConsumerGroupTopicPartitions(group)]
         answers = client.list_consumer_group_offsets(asked, request_timeout=_ANSWER_SECONDS)
         settled = {
             (part.topic, part.partition): part.offset
@@ -73,7 +80,20 @@ def _lag(client: AdminClient, group: str) -> int:
             max(0, answer.result().offset - settled[place.topic, place.partition])
             for place, answer in ends.items()
         )
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return 0
-        raise explained(error, f"reading the offsets of group {group}") from error
+
+    return _answer(ask, f"reading the offsets of group {group}")
+
+
+def _answer(ask: Callable[[], int], what: str) -> int:
+    """Ask, and again while a broker has just started; 0 where there is no such group."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            if code not in _STARTING or time.monotonic() > deadline:
+                raise explained(error, what) from error
+        time.sleep(_PAUSE_SECONDS)
