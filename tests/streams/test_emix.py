@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, nchypergeom_fisher
+from scipy.stats import nchypergeom_fisher
 
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts
-from tidegate_streams.statistics.margins import log_odds_ratio, reference_rate
 
 POINTS = emix.points(math.log(1.10), math.log(1.5))
 EXACT = 1e-9
@@ -70,25 +69,6 @@ def test_under_the_null_an_e_value_has_mean_one_and_deeper_in_the_null_less(n_b,
     assert mean(harm, log_psi_rollback - 0.5) < 1
     assert mean(safe, log_psi_rollback + 0.4) == pytest.approx(1, abs=EXACT)
     assert mean(safe, log_psi_rollback + 0.9) < 1
-
-
-def test_a_margin_that_follows_the_past_keeps_the_mean_at_one():
-    """Two strata, every outcome enumerated; the second margin is stated from the first stratum's outcome."""
-    n_b, n_c, p_b, margin = 120, 3, 0.03, 0.02
-    first_psi = log_odds_ratio("absolute", margin, 0.03)
-    mean = 0.0
-    for k_b in range(n_b + 1):
-        before = binom.pmf(k_b, n_b, p_b)
-        second_psi = log_odds_ratio("absolute", margin, reference_rate(n_b, k_b))
-        for k_c in range(n_c + 1):
-            p_c = 1 / (1 + (1 - p_b) / p_b * math.exp(-first_psi))
-            reached = before * binom.pmf(k_c, n_c, p_c)
-            curve = emix.log_likelihood(Counts(n_b, n_c, k_b, k_c), emix.points(first_psi, 1.0))
-            for table in tables(5, 4, 3):
-                last = emix.log_likelihood(table, emix.points(second_psi, 1.0))
-                probability = math.exp(last[emix.HARM][0])
-                mean += reached * probability * math.exp(emix.log_e_rollback(curve + last))
-    assert mean == pytest.approx(1, abs=EXACT)
 
 
 @settings(max_examples=60, deadline=None)

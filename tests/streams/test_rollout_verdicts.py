@@ -46,15 +46,13 @@ def test_a_stratum_of_a_rate_is_its_likelihood_at_the_margins():
     assert evidence.counts == (Counts(900, 100, 9, 4),)
 
 
-def test_a_margin_in_points_waits_for_a_hundred_earlier_units_and_follows_the_base_rate():
+def test_a_margin_in_points_waits_for_a_hundred_earlier_units():
     points = replace(RATE, margin_kind="absolute", rollback_margin=0.02, promotion_margin=0.05)
     assert seen(points, rates(900, 9), rates(100, 4), rates(99, 1)).counts == (Counts(),)
-    rare = seen(points, rates(900, 9), rates(100, 4), rates(998, 9))
-    common = seen(points, rates(900, 9), rates(100, 4), rates(998, 399))
-    assert rare.counts == common.counts == (Counts(900, 100, 9, 4),)
-    at = emix.points(math.log((0.03 / 0.97) / (0.01 / 0.99)), math.log((0.06 / 0.94) / (0.01 / 0.99)))
-    assert rare.curves[0] == pytest.approx(emix.log_likelihood(Counts(900, 100, 9, 4), at))
-    assert rare.log_e_rollback < common.log_e_rollback
+    evidence = seen(points, rates(900, 9), rates(100, 4), rates(998, 9))
+    assert evidence.counts == (Counts(900, 100, 9, 4),)
+    odds = seen(RATE, rates(900, 9), rates(100, 4))
+    assert evidence.curves[0][emix.GRID].tolist() == odds.curves[0][emix.GRID].tolist()
 
 
 def test_where_an_increase_is_good_a_decrease_is_harm():
@@ -65,6 +63,19 @@ def test_where_an_increase_is_good_a_decrease_is_harm():
     both = replace(RATE, increase_is="both")
     assert all(seen(both, *change).log_e_rollback > math.log(100) for change in (fewer, more))
     assert len(comparisons(both)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "rollback", "promotion"), [("absolute", 0.005, 0.02), ("relative", 0.05, 0.2)]
+)
+def test_where_any_change_is_harm_points_and_percent_are_kept_on_both_sides(kind, rollback, promotion):
+    margins = {"margin_kind": kind, "rollback_margin": rollback, "promotion_margin": promotion}
+    both = replace(RATE, increase_is="both", **margins)
+    usual = rates(20_000, 10_000)
+    for bad in (8_000, 12_000):
+        assert seen(both, usual, rates(20_000, bad), usual).log_e_rollback > math.log(100)
+    same = seen(both, usual, usual, usual)
+    assert same.log_e_rollback < 0 < math.log(20) < same.log_e_promotion
 
 
 def test_a_level_without_a_threshold_is_left_out_and_blocks_promotion_but_not_rollback():

@@ -62,7 +62,7 @@ class State:
     state
         One of `machine.STATES`; empty before the first specification.
     held_for
-        In `holding`: ``approval``, ``time`` or ``person``; else empty.
+        In `holding`: ``approval``, ``time``, ``person`` or ``loss`` of its evidence; else empty.
     deleted
         Whether the specification was withdrawn.
     step
@@ -147,7 +147,6 @@ class State:
             "evidence": {
                 name: {
                     "curves": evidence.curves.tolist(),
-                    "alone": evidence.alone.tolist(),
                     "counts": [list(astuple(counts)) for counts in evidence.counts],
                     "failed": [evidence.failed_baseline, evidence.failed_candidate],
                 }
@@ -176,7 +175,6 @@ class State:
             evidence={
                 name: MetricEvidence(
                     np.array(evidence["curves"], dtype=np.float64),
-                    np.array(evidence["alone"], dtype=np.float64),
                     tuple(Counts(*counts) for counts in evidence["counts"]),
                     *evidence["failed"],
                 )

@@ -9,10 +9,10 @@ import numpy as np
 
 from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.statistics import ceiling, combination, emix
+from tidegate_streams.statistics import combination, emix, excess
 from tidegate_streams.statistics.emix import Counts, Floats
 from tidegate_streams.statistics.exceedances import Histogram, above, shifted, threshold
-from tidegate_streams.statistics.margins import log_odds_ratio, reference_rate
+from tidegate_streams.statistics.margins import line, reference_rate
 
 Verdict = Literal["pass", "fail", "inconclusive", "error", "skipped"]
 
@@ -57,10 +57,7 @@ class MetricEvidence:
     Parameters
     ----------
     curves
-        Per comparison the sum of likelihoods, shape (comparisons, 74); see `statistics.emix`.
-    alone
-        Per comparison the candidate's own, shape (comparisons, 13); see `statistics.ceiling`. Zeros unless
-        the promotion margin is a difference of rates.
+        Per comparison the sum over strata, shape (comparisons, 74); see `statistics.emix`.
     counts
         Per comparison the units and bad events that went in. For quantiles, bad is beyond the baseline's
         earlier quantile.
@@ -69,7 +66,6 @@ class MetricEvidence:
     """
 
     curves: Floats
-    alone: Floats
     counts: tuple[Counts, ...]
     failed_baseline: int = 0
     failed_candidate: int = 0
@@ -78,7 +74,7 @@ class MetricEvidence:
     def none(cls, metric: DecisionMetric) -> "MetricEvidence":
         """Evidence before the first stratum."""
         tests = len(comparisons(metric))
-        return cls(np.zeros((tests, emix.N_POINTS)), np.zeros((tests, ceiling.N_POINTS)), (Counts(),) * tests)
+        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests)
 
     @property
     def log_e_rollback(self) -> float:
@@ -88,7 +84,7 @@ class MetricEvidence:
     @property
     def log_e_promotion(self) -> float:
         """Log of the smallest e-value, against "as bad as the promotion margin": each must exclude it."""
-        return min(map(_log_e_promotion, self.curves, self.alone))
+        return min(emix.log_e_promotion(curve) for curve in self.curves)
 
     @property
     def is_eventless(self) -> bool:
@@ -133,7 +129,7 @@ def after(
         With the stratum.
     """
     name = metric.name
-    curves, alone, counts = evidence.curves.copy(), evidence.alone.copy(), list(evidence.counts)
+    curves, counts = evidence.curves.copy(), list(evidence.counts)
     for i, comparison in enumerate(comparisons(metric)):
         if comparison.quantile is None:
             added = _rate(metric, comparison, baseline, candidate, reference)
@@ -149,22 +145,12 @@ def after(
         if added is not None:
             curves[i] += added[0]
             counts[i] += added[1]
-            if comparison.level is None and metric.margin_kind == "absolute":
-                alone[i] += ceiling.log_likelihood(
-                    added[1].n_candidate, added[1].k_candidate, metric.promotion_margin
-                )
     return MetricEvidence(
         curves,
-        alone,
         tuple(counts),
         evidence.failed_baseline + baseline.failures.get(name, 0),
         evidence.failed_candidate + candidate.failures.get(name, 0),
     )
-
-
-def _log_e_promotion(curve: Floats, alone: Floats) -> float:
-    compared = emix.log_e_promotion(curve)
-    return combination.average([compared, ceiling.log_e(alone)]) if alone.any() else compared
 
 
 def _rate(
@@ -177,15 +163,18 @@ def _rate(
     n_b, k_b = baseline.rates.get(metric.name, (0, 0))
     n_c, k_c = candidate.rates.get(metric.name, (0, 0))
     counts = Counts(n_b, n_c, k_b, k_c)
-    usual = reference_rate(*reference.rates.get(metric.name, (0, 0)))
     if comparison.direction < 0:
         counts = counts.complement()
-        usual = None if usual is None else 1 - usual
-    rollback = log_odds_ratio(metric.margin_kind, metric.rollback_margin, usual)
-    promotion = log_odds_ratio(metric.margin_kind, metric.promotion_margin, usual)
-    if rollback is None or promotion is None:
+    kind, rollback, promotion = metric.margin_kind, metric.rollback_margin, metric.promotion_margin
+    if kind == "odds":
+        return emix.log_likelihood(counts, emix.points(math.log(rollback), math.log(promotion))), counts
+    usual = reference_rate(*reference.rates.get(metric.name, (0, 0)))
+    if usual is None:
         return None
-    return emix.log_likelihood(counts, emix.points(rollback, promotion)), counts
+    beyond = excess.log_factors(
+        counts, usual if comparison.direction > 0 else 1 - usual, line(kind, rollback), line(kind, promotion)
+    )
+    return np.concatenate([beyond, emix.log_likelihood(counts, emix.GRID_LOG_PSI)]), counts
 
 
 def _exceedances(

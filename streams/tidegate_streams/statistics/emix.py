@@ -17,9 +17,8 @@ slice    points odds ratios
 `GRID`   48     the fixed grid +-geomspace(0.02, log 20), for the estimate and its confidence sequence
 ======== ====== ============================================================================================
 
-psi_R and psi_P may differ from stratum to stratum, if they are fixed before the stratum is seen: an absolute
-margin is another odds ratio at another base rate. A point keeps its role, its place moves, and the
-factors still have mean at most 1 under the null *as it was stated at each look*.
+A margin in points or percent is no odds ratio: then `HARM` and `SAFE` hold what `excess` says, in the same
+order, and the e-values are read from them alike.
 
 Assumptions: units are exchangeable within a stratum, and assigned at random. It lies when units depend
 on each other (many calls of one session): then a curve wants tempering by the design effect first.
@@ -97,7 +96,7 @@ def points(log_psi_rollback: float, log_psi_promotion: float) -> Floats:
     Parameters
     ----------
     log_psi_rollback, log_psi_promotion
-        Both margins as log odds ratios, fixed before the stratum is seen.
+        Both margins as log odds ratios.
 
     Returns
     -------

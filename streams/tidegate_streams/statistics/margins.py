@@ -1,13 +1,44 @@
-"""A margin as a person states it -> the odds ratio that a stratum is tested against."""
+"""A margin of a rate as a person states it -> what it lets the candidate's rate be."""
 
-import math
+from typing import NamedTuple
 
 SMALLEST_REFERENCE = 100
-"""Units of the baseline, seen before, that a margin in points or percent needs: with fewer, the stated odds
-would be mostly pseudo-counts."""
+"""Units of the baseline, seen before, that a margin in points or percent waits for: with fewer, its usual
+rate would be mostly pseudo-counts, and evidence would be lost on alternatives that cannot be."""
 
-_CEILING = 1 - 1e-9
-"""A rate that a margin reaches at most; beyond it, no harm of that size exists."""
+_WIDEST = 1 - 1e-6
+"""Of a line's offset: with an offset of 1 nothing would be left beyond the line."""
+
+
+class Line(NamedTuple):
+    """Largest rate of the candidate that a margin tolerates, at each rate of the baseline.
+
+    Parameters
+    ----------
+    slope, offset
+        slope * rate + offset; 1 and 0 tolerate nothing.
+    """
+
+    slope: float
+    offset: float
+
+
+def line(kind: str, margin: float) -> Line:
+    """Line of a margin that is no odds ratio.
+
+    Parameters
+    ----------
+    kind
+        ``relative``: 0.05 is five percent more bad events. ``absolute``: 0.02 is two points more.
+    margin
+        At least 0.
+
+    Examples
+    --------
+    >>> line("absolute", 0.02)
+    Line(slope=1.0, offset=0.02)
+    """
+    return Line(1 + margin, 0.0) if kind == "relative" else Line(1.0, min(margin, _WIDEST))
 
 
 def reference_rate(n: int, k: int) -> float | None:
@@ -16,38 +47,6 @@ def reference_rate(n: int, k: int) -> float | None:
     Parameters
     ----------
     n, k
-        Units and bad events of the baseline *before* the stratum: the margin must not know the stratum.
+        Units and bad events of the baseline *before* the stratum: stakes must not know the stratum.
     """
     return (k + 1) / (n + 2) if n >= SMALLEST_REFERENCE else None
-
-
-def log_odds_ratio(kind: str, margin: float, reference: float | None) -> float | None:
-    """Log odds ratio of a rate margin in one stratum.
-
-    Parameters
-    ----------
-    kind
-        ``odds``: margin is an odds ratio. ``relative``: 0.05 is five percent more bad events. ``absolute``:
-        0.02 is two points more.
-    margin
-        See kind; at least 1 for odds, else at least 0.
-    reference
-        What `reference_rate` returned; odds do without.
-
-    Returns
-    -------
-    float or None
-        At least 0; None when the margin cannot be stated yet, so that the stratum must be left out.
-
-    Examples
-    --------
-    >>> round(math.exp(log_odds_ratio("absolute", 0.02, 0.01)), 2)
-    3.06
-    """
-    if kind == "odds":
-        return math.log(margin)
-    if reference is None:
-        return None
-    tolerated = reference * (1 + margin) if kind == "relative" else reference + margin
-    tolerated = max(min(tolerated, _CEILING), reference)
-    return math.log(tolerated / (1 - tolerated)) - math.log(reference / (1 - reference))
