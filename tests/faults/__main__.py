@@ -1,0 +1,114 @@
+"""``python -m tests.faults --seeds N``: the whole system under seeded faults, checked exactly.
+
+Each seed is a process of its own with a stack of its own. Data, logs and history of a run with violations
+stay; of the others only the history.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults import history
+from tests.faults.run import run
+from tests.faults.schedule import TARGETS, schedule
+
+MOST_SECONDS = 420
+"""A run that takes longer hangs; killed, it takes its stack with it."""
+
+
+def main() -> int:
+    """Run the seeds and print the table; 1 when anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1, help="how many runs")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument("--faults", type=int, default=12, help="faults a run")
+    parser.add_argument("--span", type=float, default=40.0, help="seconds within which they begin")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "tidegate-faults"),
+        help="where histories and data go",
+    )
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        found = run(
+            asked.first, schedule(asked.first, asked.faults, asked.span), _directory(asked, asked.first)
+        )
+        return 1 if found else 0
+    for seed in range(asked.first, asked.first + asked.seeds):
+        _run_apart(asked, seed)
+    print(table(asked.dir))
+    return int(any(_verdict(path) for path in asked.dir.glob("seed-*/history.jsonl")))
+
+
+def _directory(asked: argparse.Namespace, seed: int) -> Path:
+    return Path(asked.dir, f"seed-{seed}")
+
+
+def _run_apart(asked: argparse.Namespace, seed: int) -> None:
+    directory = _directory(asked, seed)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    arguments = ["--first", seed, "--faults", asked.faults, "--span", asked.span, "--dir", asked.dir, "--one"]
+    began_s = time.monotonic()
+    with (directory / "run.log").open("wb") as log:
+        one = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults", *map(str, arguments)], stdout=log, stderr=log
+        )
+        try:
+            code = one.wait(MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            one.kill()
+            code = one.wait()
+    found = _verdict(directory / "history.jsonl")
+    if code and not found:
+        found = [f"harness: the run ended with {code}, see {directory / 'run.log'}"]
+    print(f"seed {seed}: {time.monotonic() - began_s:.0f} s, {len(found)} violations", flush=True)
+    for words in found:
+        print(f"  {words}"[:1_000])
+    if not code:
+        shutil.rmtree(directory / "stack")
+
+
+def _verdict(path: Path) -> list[str]:
+    lines = history.read(path)
+    return [f"{line['invariant']}: {line['found']}" for line in lines if line["what"] == "violation"]
+
+
+def table(directory: Path) -> str:
+    """Say of every kind of fault how often it struck, in how many runs, and in how many with violations."""
+    struck: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+    bad: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    for path in sorted(directory.glob("seed-*/history.jsonl")):
+        lines = history.read(path)
+        faults = Counter(line["kind"] for line in lines if line["what"] == "fault")
+        struck += faults
+        sums["runs"] += 1
+        for line in lines:
+            if line["what"] == "traffic is over":
+                sums.update({name: line[name] for name in ("stored", "duplicates", "dead")})
+            elif line["what"] == "faults are over":
+                sums["points"] += len(line["reached"])
+        runs.update(set(faults))
+        if any(line["what"] == "violation" for line in lines):
+            bad.update(set(faults))
+    rows = [f"{'fault':10} {'struck':>6} {'runs':>5} {'runs with violations':>21}"]
+    rows += [f"{kind:10} {struck[kind]:6} {runs[kind]:5} {bad[kind]:21}" for kind in TARGETS]
+    rows.append(f"{'all':10} {struck.total():6} {sums['runs']:5}")
+    rows.append(
+        f"{sums['stored']} events to be stored, {sums['duplicates']} duplicates, {sums['dead']} dead letters; "
+        f"{sums['points']} of {struck['crash']} crash points were reached"
+    )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
