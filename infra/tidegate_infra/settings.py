@@ -144,11 +144,16 @@ class Settings(BaseSettings):
         return cls._load(flags, stack_only=False)
 
     @classmethod
-    def _load(cls, flags: Mapping[str, object], *, stack_only: bool) -> Self:
+    def load_here(cls) -> Self:
+        """Read the settings of this process, and below them those of a stack that runs in this directory."""
+        return cls._load({}, stack_only=False, data_dir=cls.model_fields["data_dir"].default)
+
+    @classmethod
+    def _load(cls, flags: Mapping[str, object], *, stack_only: bool, data_dir: Path | None = None) -> Self:
         said = {name: value for name, value in flags.items() if value is not None}
         environment = EnvSettingsSource(cls)()
-        data_dir = said.get("data_dir", environment.get("data_dir"))
-        file = Path(str(data_dir), STACK_FILE).absolute() if data_dir else None
+        where = said.get("data_dir", environment.get("data_dir", data_dir))
+        file = Path(str(where), STACK_FILE).absolute() if where else None
         stack = (_stack_settings(file), lambda _: f"stack file {file}")
         variables = (environment, lambda name: f"env {PREFIX}{name.upper()}")
         others = [stack] if stack_only else [variables, stack]

@@ -138,6 +138,25 @@ def test_settings_of_a_local_stack_come_from_its_file(cli: Any, tmp_path: Path) 
     assert (prefix["value"], prefix["origin"]) == ("theirs.", "env TIDEGATE_TOPIC_PREFIX")
 
 
+def test_a_stack_in_this_directory_is_found_unless_the_environment_says_where(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".tidegate" / "stack.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"settings": {"kafka": "127.0.0.1:1234"}}))
+
+    def kafka(**variables: str) -> tuple[str, str]:
+        rows = cli("config", "show", "--json", **variables).rows
+        return next((row["value"], row["origin"]) for row in rows if row["setting"] == "kafka")
+
+    assert kafka() == ("127.0.0.1:1234", f"stack file {file}")
+    assert kafka(TIDEGATE_CLICKHOUSE="http://there:8123/tidegate") == ("127.0.0.1:9092", "default")
+    assert kafka(TIDEGATE_KAFKA="there:9092") == ("there:9092", "env TIDEGATE_KAFKA")
+    file.unlink()
+    assert kafka() == ("127.0.0.1:9092", "default")
+
+
 def test_a_stack_that_posts_webhooks_can_be_asked(cli: Any, tmp_path: Path) -> None:
     running = Settings(
         webhook_url="https://example.com/hook", webhook_secret="whsec_c2VjcmV0", topic_prefix="x."

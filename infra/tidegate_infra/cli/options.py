@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Local stack to talk to; else TIDEGATE_* say where."),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Local stack to talk to; else TIDEGATE_* say where, else .tidegate if it runs.",
+    ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 Json = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
@@ -43,7 +47,7 @@ def noun(help_text: str) -> typer.Typer:
 
 
 def settings_of(data_dir: Path | None) -> "Settings":
-    """Read the settings: of the local stack that is named, else of the environment.
+    """Read the settings: of the local stack that is named, else of the environment, else of the stack here.
 
     Raises
     ------
@@ -55,10 +59,12 @@ def settings_of(data_dir: Path | None) -> "Settings":
     if data_dir is not None:
         return Settings.for_data_dir(data_dir)
     settings = Settings.load()
-    is_stack_meant = settings.origin("data_dir") != "default" and settings.origin("kafka") == "default"
-    if is_stack_meant and not (settings.data_dir / STACK_FILE).exists():
-        return Settings.for_data_dir(settings.data_dir)
-    return settings
+    if settings.origin("kafka") != "default":
+        return settings
+    is_there = (settings.data_dir / STACK_FILE).exists()
+    if settings.origin("data_dir") != "default":
+        return settings if is_there else Settings.for_data_dir(settings.data_dir)
+    return Settings.load_here() if settings.origin("clickhouse") == "default" else settings
 
 
 def agreed(question: str, *, yes: bool, alone: bool = False) -> None:
