@@ -104,8 +104,8 @@ def table(directory: Path) -> str:
     rows += [f"{kind:10} {struck[kind]:6} {runs[kind]:5} {bad[kind]:21}" for kind in TARGETS]
     rows.append(f"{'all':10} {struck.total():6} {sums['runs']:5}")
     rows.append(
-        f"{sums['stored']} events to be stored, {sums['duplicates']} duplicates, {sums['dead']} dead letters; "
-        f"{sums['points']} of {struck['crash']} crash points were reached"
+        f"{sums['stored']} events to be stored, {sums['duplicates']} duplicates, {sums['dead']} dead "
+        f"letters; {sums['points']} of {struck['crash']} crash points were reached"
     )
     return "\n".join(rows)
 

@@ -134,7 +134,9 @@ class Injector:
             second.kill()
         else:
             second.stop(15)
-            self.ends.append((fault.target, second.process.returncode))
+            # On a busy machine it may be asked before Python runs: then there is nothing to put in order.
+            if second.process.returncode != -signal.SIGTERM:
+                self.ends.append((fault.target, second.process.returncode))
         self._history.note("second left", name=fault.target, how=ending(second.process.returncode))
 
     def _hot(self, seconds: float) -> None:
