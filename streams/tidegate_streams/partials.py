@@ -172,14 +172,14 @@ def merge(frame: pl.DataFrame) -> pl.DataFrame:
     """
     keys = [column for column in frame.columns if column not in MEASURES]
     sums = [column for column in frame.columns if column in MEASURES and column not in LISTS]
-    merged, group = number(frame, keys, [pl.col(column).sum() for column in sums])
+    merged, group = number(frame, keys, [pl.col(*sums).sum()])
     lists = [column for column in frame.columns if column in LISTS]
     if merged.height == frame.height:
         order = group.arg_sort()
         alone = [frame.get_column(name).gather(order) for name in lists]
         return merged.with_columns(alone).select(frame.columns)
     entries = {name: _entries(frame.get_column(name), group) for name in lists}
-    if "distributions" in entries:
+    if "distributions" in entries and entries["distributions"].height:
         entries["buckets"] = _buckets(entries["distributions"])
     return with_lists(merged, entries).select(frame.columns)
 
@@ -219,6 +219,9 @@ def with_lists(groups: pl.DataFrame, entries: Mapping[str, pl.DataFrame]) -> pl.
     for name in LISTS:
         if name not in entries:
             continue
+        if entries[name].is_empty():
+            columns.append(pl.repeat([], groups.height, dtype=_list_type(name), eager=True).alias(name))
+            continue
         keys, values = _LISTS[name]
         merged = (
             entries[name]
@@ -240,11 +243,8 @@ def _entries(lists: pl.Series, group: pl.Series) -> pl.DataFrame:
 
 def _lists(name: str, entries: pl.DataFrame, n: int) -> pl.Series:
     """Return n lists of sorted entries, empty where a group has none."""
-    dtype = _list_type(name)
-    if entries.is_empty():
-        return pl.repeat([], n, dtype=dtype, eager=True).alias(name)
     held = entries.group_by("_group", maintain_order=True).agg(pl.struct(pl.exclude("_group")).alias(name))
-    lists = held.get_column(name).cast(dtype)
+    lists = held.get_column(name).cast(_list_type(name))
     return lists if held.height == n else _spread(lists, held.get_column("_group").to_numpy(), n)
 
 

@@ -21,9 +21,6 @@ SERIES_COLUMNS = ("rollup", *DIMENSIONS)
 WITH_USERS = ("release", "app")
 """Roll-ups that count distinct users: a sketch is by far the widest thing in a row."""
 
-_FROM_MODEL = ("app", "tenant")
-"""Roll-ups that need not be summed from the finest series: they keep a part of what `model` keeps."""
-
 _USERS = partials.SCHEMAS["calls"]["users"]
 _STRATUM = ("shard", "comparable", "assignment_revision", "aa")
 
@@ -65,30 +62,20 @@ def merge(table: Frames) -> Frames:
 
 def roll_up(frames: Frames) -> Frames:
     """Rows of the finest series as rows of every roll-up, one a (roll-up, pane, dimensions)."""
-    finest = {kind: _renamed(kind, rows) for kind, rows in frames.items()}
-    first = merge(_levels(finest, [name for name in ROLLUPS if name not in _FROM_MODEL]))
-    models = where(first, pl.col("rollup") == "model")
-    derived = merge(_levels(models, _FROM_MODEL))
-    both = concat([first, derived])
-    kept = pl.when(pl.col("rollup").is_in(WITH_USERS)).then("users").otherwise(pl.lit([], dtype=_USERS))
-    return both | {"calls": both["calls"].with_columns(kept.alias("users"))}
+    return merge({kind: _levels(kind, rows) if rows.height else EMPTY[kind] for kind, rows in frames.items()})
 
 
-def _renamed(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
-    rows = rows.rename({"pane_us": "start_us"})
+def _levels(kind: str, finest: pl.DataFrame) -> pl.DataFrame:
+    rows = finest.rename({"pane_us": "start_us"})
+    columns = list(SCHEMAS[kind])
     if kind == "calls":
         decides = pl.when("comparable").then("calls").otherwise(0).cast(pl.Int64)
         rows = rows.with_columns(comparable_calls=decides)
-    return rows
-
-
-def _levels(frames: Frames, names: Sequence[str]) -> Frames:
-    return {
-        kind: pl.concat([_level(rows, name).select(SCHEMAS[kind].keys()) for name in names])
-        if rows.height
-        else EMPTY[kind]
-        for kind, rows in frames.items()
-    }
+    levels = {rollup: _level(rows, rollup).select(columns) for rollup in ROLLUPS}
+    if kind == "calls":
+        for rollup in levels.keys() - set(WITH_USERS):
+            levels[rollup] = levels[rollup].with_columns(pl.lit([], dtype=_USERS).alias("users"))
+    return pl.concat(levels.values())
 
 
 def _level(rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
@@ -100,7 +87,15 @@ def _level(rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
 
 def where(table: Frames, condition: pl.Expr) -> Frames:
     """The rows of a table that satisfy a condition."""
-    return {kind: rows.filter(condition) if rows.height else rows for kind, rows in table.items()}
+    return {kind: _where(rows, condition) if rows.height else rows for kind, rows in table.items()}
+
+
+def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    held = rows.select(condition).to_series()
+    # Mostly all rows or none: then the many columns need not be copied.
+    if held.all():
+        return rows
+    return rows.filter(held) if held.any() else rows.clear()
 
 
 def split(table: Frames, at_us: int) -> tuple[Frames, Frames]:

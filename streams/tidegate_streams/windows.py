@@ -108,8 +108,8 @@ def _reach(window: Window) -> npt.NDArray[np.int64]:
 
 def _starts(table: Frames) -> dict[str, list[int]]:
     """Starts of the rows of each roll-up."""
-    held = rollups.distinct(table, ["rollup", "start_us"])
-    return dict(held.group_by("rollup").agg("start_us").iter_rows())
+    starts = pl.concat([rows.select("rollup", "start_us") for rows in table.values()])
+    return dict(starts.group_by("rollup").agg(pl.col("start_us").unique()).iter_rows())
 
 
 def _due(window: Window, end_us: int, phase: str) -> tuple[str, str, int, int, int, str]:
