@@ -121,7 +121,7 @@ app = typer.Typer(
     help="Release control for LLM applications, on Kafka.",
     epilog=(
         "Exit codes: 0 fine, 1 found problems, 2 usage, 3 configuration invalid, 4 dependency unreachable, "
-        "5 refused, 6 timed out or undecided, 130 interrupted."
+        "5 refused, 6 timed out or undecided, 70 a defect, 130 interrupted."
     ),
 )
 
