@@ -16,6 +16,9 @@ from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup, ending
 from tidegate_infra.stack.supervisor import Stack
 
+_REACHED_SECONDS = 30.0
+"""How long a process may take to start and to get to its point."""
+
 
 class Injector:
     """Injects faults.
@@ -115,6 +118,9 @@ class Injector:
         self.markers[point] = marker = self._directory / f"crashed-{number}"
         os.environ |= {"TIDEGATE_CRASH_AT": point, "TIDEGATE_CRASH_ONCE": str(marker)}
         self._signal(self._pid(point.partition(".")[0]), signal.SIGKILL)
+        deadline_s = time.monotonic() + _REACHED_SECONDS
+        while not marker.exists() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
 
     def _freeze(self, fault: Fault) -> None:
         pid = self._pid(fault.target)
