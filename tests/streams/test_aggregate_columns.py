@@ -288,22 +288,22 @@ SERIES = Series(
 
 
 def test_feedback_counts_at_its_own_time_under_the_series_of_its_call() -> None:
-    thumb = Feedback(
+    score = Feedback(
         event_id="f",
         ts=T0 + 12_000_000,
         tenant="acme",
         name="helpful",
-        kind="thumbs",
+        kind="score",
         given_by="user",
         series=SERIES,
     )
     records = [
-        replace(thumb, positive=True, value=1.0),
-        replace(thumb, positive=False, value=-0.25),
-        replace(thumb, positive=None, value=None),
-        replace(thumb, positive=False, retracted=True, value=3.0),
-        replace(thumb, positive=True, series=None),
-        replace(thumb, positive=True, series=None, tenant="beta"),
+        replace(score, positive=True, value=1.0),
+        replace(score, positive=False, value=-0.25),
+        replace(score, positive=None, value=None),
+        replace(score, positive=False, retracted=True, value=3.0),
+        replace(score, positive=True, series=None),
+        replace(score, positive=True, series=None, tenant="beta"),
     ]
     shrunk = ratings.feedback(decoded(records), pl.Series([T0 + 40_000_000] * len(records)))
     (row,) = shrunk.frame.to_dicts()
