@@ -22,7 +22,7 @@ THUMBS = (0, 1)
 
 NAMES: dict[str, tuple[str, ...]] = {
     "LLMCall": tuple(name for name in DIMENSIONS if name != "traffic"),
-    "Series": ("app", "environment", "deployment", "variant", "operation", "provider", "request_model"),
+    "Series": tuple(name for name in DIMENSIONS if name not in ("tenant", "traffic")),
     "Feedback": ("tenant", "name"),
     "Evaluation": ("tenant", "name"),
 }

@@ -74,7 +74,7 @@ def _detail(rule: Rule) -> pl.Expr:
 def _named(field: str, value: pl.Expr | None = None) -> Iterator[Rule]:
     """Rules of a string that becomes part of a series or an identity."""
     text = pl.col(field) if value is None else value
-    if field not in _OPTIONAL_NAMES:
+    if field.rpartition(".")[2] not in _OPTIONAL_NAMES:
         yield Rule("missing_field", field, text == "", pl.lit("empty"))
     too_long = text.str.len_bytes() > LONGEST_NAME_BYTES
     yield Rule("oversized_field", field, too_long, text.str.head(40) + pl.lit("..."))
