@@ -62,27 +62,34 @@ def merge(table: Frames) -> Frames:
 
 def roll_up(frames: Frames) -> Frames:
     """Rows of the finest series as rows of every roll-up, one a (roll-up, pane, dimensions)."""
-    return merge({kind: _levels(kind, rows) if rows.height else EMPTY[kind] for kind, rows in frames.items()})
-
-
-def _levels(kind: str, finest: pl.DataFrame) -> pl.DataFrame:
-    rows = finest.rename({"pane_us": "start_us"})
-    columns = list(SCHEMAS[kind])
-    if kind == "calls":
-        decides = pl.when("comparable").then("calls").otherwise(0).cast(pl.Int64)
-        rows = rows.with_columns(comparable_calls=decides)
-    levels = {rollup: _level(rows, rollup).select(columns) for rollup in ROLLUPS}
-    if kind == "calls":
-        for rollup in levels.keys() - set(WITH_USERS):
-            levels[rollup] = levels[rollup].with_columns(pl.lit([], dtype=_USERS).alias("users"))
-    return pl.concat(levels.values())
-
-
-def _level(rows: pl.DataFrame, rollup: str) -> pl.DataFrame:
-    rolled_up = [name for name in DIMENSIONS if name not in ROLLUPS[rollup]]
-    return rows.with_columns(
-        pl.lit(rollup).alias("rollup"), *(pl.lit(ROLLED_UP).alias(name) for name in rolled_up)
+    return merge(
+        {
+            kind: pl.concat([rows.select(columns) for columns in _LEVELS[kind]])
+            if rows.height
+            else EMPTY[kind]
+            for kind, rows in frames.items()
+        }
     )
+
+
+def _series_of(rollup: str) -> dict[str, pl.Expr]:
+    kept = ROLLUPS[rollup]
+    dimensions = {name: pl.col(name) if name in kept else pl.lit(ROLLED_UP) for name in DIMENSIONS}
+    return {"rollup": pl.lit(rollup), **dimensions}
+
+
+def _level(kind: str, rollup: str) -> list[pl.Expr]:
+    """Columns of a roll-up, out of those of the finest series."""
+    columns = _series_of(rollup) | {
+        "start_us": pl.col("pane_us"),
+        "comparable_calls": pl.when("comparable").then("calls").otherwise(0).cast(pl.Int64),
+    }
+    if rollup not in WITH_USERS:
+        columns["users"] = pl.lit([], dtype=_USERS)
+    return [columns.get(name, pl.col(name)).alias(name) for name in SCHEMAS[kind]]
+
+
+_LEVELS = {kind: [_level(kind, rollup) for rollup in ROLLUPS] for kind in KINDS}
 
 
 def where(table: Frames, condition: pl.Expr) -> Frames:
@@ -125,6 +132,5 @@ def series_in(tables: Sequence[Frames]) -> pl.DataFrame:
     if not dimensions:
         return series(EMPTY)
     finest = pl.concat(dimensions).unique()
-    return pl.concat([_level(finest, name).select(SERIES_COLUMNS).unique() for name in ROLLUPS]).sort(
-        SERIES_COLUMNS
-    )
+    levels = [finest.select(**_series_of(rollup)).unique() for rollup in ROLLUPS]
+    return pl.concat(levels).sort(SERIES_COLUMNS)
