@@ -36,6 +36,17 @@ def are_present() -> bool:
     return complete.exists() and complete.stat().st_mtime >= broker_file("pom.xml").stat().st_mtime
 
 
+def class_archive() -> Path:
+    """Where the classes of these jars are kept parsed, so that Java starts sooner."""
+    return jars_directory() / "classes.jsa"
+
+
+def has_class_archive() -> bool:
+    """Whether the archive is there and of the present jars."""
+    archive, complete = class_archive(), jars_directory() / ".complete"
+    return archive.exists() and complete.exists() and archive.stat().st_mtime >= complete.stat().st_mtime
+
+
 def fetch() -> Path:
     """Fetch the jars with Maven, once, and return their directory.
 

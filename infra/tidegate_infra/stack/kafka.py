@@ -173,7 +173,8 @@ def _java() -> list[str]:
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).exists():
         raise ConfigError("Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless")
-    return [java, *_JVM, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
+    archive = [f"-XX:SharedArchiveFile={jars.class_archive()}"] if jars.has_class_archive() else []
+    return [java, *_JVM, *archive, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
 
 
 def choose_port(directory: Path, wanted: int = 0) -> int:
@@ -220,6 +221,10 @@ def _format(directory: Path, java: list[str]) -> None:
         return
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     format_storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+    # Formatting loads much of what a broker does, and ends by itself: the moment to keep it for later starts.
+    unfinished = jars.class_archive().with_suffix(f".{os.getpid()}")
+    if not jars.has_class_archive():
+        java = [*java[:1], f"-XX:ArchiveClassesAtExit={unfinished}", *java[1:]]
     result = subprocess.run(
         # An id may begin with a dash: `--cluster-id=` keeps it from being read as an option.
         [*java, *format_storage, f"--cluster-id={cluster_id}", "-c", str(directory / "server.properties")],
@@ -231,6 +236,8 @@ def _format(directory: Path, java: list[str]) -> None:
     )
     if result.returncode != 0:
         raise _failure(f"Kafka could not format {data}", result.stdout)
+    if unfinished.exists():
+        unfinished.replace(jars.class_archive())
 
 
 def _is_listening(address: str) -> bool:
