@@ -109,8 +109,15 @@ TOPICS: dict[str, Topic] = {
         Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7)),
         Topic(DRIFT, 1, "series", (DriftEvent,), _kept(30)),
         Topic(ALERTS, 1, "fingerprint", (Alert,), _kept(30)),
-        # Compact only: with deletion a quiet deployment's weights would vanish.
-        Topic(DEPLOYMENTS, 1, _DEPLOYMENT, (DeploymentCommand,), _COMPACT),
+        # Compact only: with deletion a quiet deployment's weights would vanish. Every command stays for
+        # longer than the journal that it was decided from: it says with which revision a replay begins.
+        Topic(
+            DEPLOYMENTS,
+            1,
+            _DEPLOYMENT,
+            (DeploymentCommand,),
+            _COMPACT | {"min.compaction.lag.ms": str(30 * _DAY_MS)},
+        ),
         Topic(STATUS, 1, _DEPLOYMENT, (DeploymentStatus,), _kept(30)),
         Topic(PROGRESS, 1, _DEPLOYMENT, (RolloutProgress,), {"cleanup.policy": "compact"}),
         Topic(PRODUCERS, 3, "producer_id", (ProducerReport,), _kept(7)),

@@ -1,6 +1,6 @@
 """What a person should know: an alert fires once, resolves once, and a replay numbers it the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import xxhash
@@ -20,6 +20,13 @@ class Alerts:
 
     firing: dict[str, Alert] = field(default_factory=dict)
     sequence: dict[str, int] = field(default_factory=dict)
+
+    def remember(self, published: Iterable[Alert]) -> None:
+        """Go on where the last record of each of these alerts stands."""
+        for alert in published:
+            self.sequence[alert.fingerprint] = alert.sequence
+            if alert.status == "firing":
+                self.firing[alert.fingerprint] = alert
 
     def number(self, alert: Alert) -> Alert | None:
         """Give an alert its sequence number; None when it says what is known already."""

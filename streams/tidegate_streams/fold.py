@@ -5,8 +5,8 @@ a restart and in a notebook.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -33,7 +33,10 @@ from tidegate_streams.history import History
 from tidegate_streams.panes import EMPTY, Overflow, Pool
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.ranges import Ranges
-from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts import machine, reference
+from tidegate_streams.rollouts.outputs import is_news
+from tidegate_streams.rollouts.past import Past
+from tidegate_streams.rollouts.state import State as Deployment
 from tidegate_streams.rollouts.strata import strata_of
 from tidegate_streams.rollups import Frames
 from tidegate_streams.watermark import Watermark
@@ -68,6 +71,14 @@ class State:
 
     partition: int
     rules: Rules = field(default_factory=Rules)
+    begins_at: int = 0
+    """Offset of the first message that the journal still has."""
+    pasts: Mapping[str, Past] = field(default_factory=dict)
+    """Deployment key -> what was published of it."""
+    forgotten: dict[str, Past] = field(init=False)
+    """Deployments from before the journal's beginning, until what is left says where they stand."""
+    hears_from_us: int | None = None
+    """Event time at which the journal's watermark begins."""
     ranges: Ranges[Any] = field(default_factory=Ranges)
     watermark: Watermark = field(default_factory=Watermark)
     closed_us: int | None = None
@@ -92,12 +103,17 @@ class State:
     history: History = field(default_factory=History)
     ticks: emissions.Ticks = field(default_factory=emissions.Ticks)
     rollouts: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, RolloutProgress] = field(default_factory=dict)
+    """The last progress of each deployment that went out."""
     alerts: Alerts = field(default_factory=Alerts)
     overflowed_us: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.late = Pool(self.rules.series_cap)
+        self.forgotten = {key: past for key, past in self.pasts.items() if past.precedes(self.begins_at)}
+        # They are looked at from the start, as they were before: the past hour sets what is usual.
+        self.rollouts = {key: Deployment(key) for key in self.forgotten}
 
 
 def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> list[Any]:
@@ -130,22 +146,30 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
     at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
     match record:
         case Heartbeat():
-            return _hear(state, offset, record, windows=windows)
+            return _hear(state, at, record, windows=windows)
         case PartialBatch():
             parts = state.ranges.take(record, _unpack(record))
-            if not parts:
-                return []
-            return _published(state, _admit(state, rollups.concat(parts)))
+            decided = _taken_up(state, at)
+            if parts:
+                decided += _admit(state, rollups.concat(parts))
+            return _published(state, decided)
         case JournalRollout():
-            decided = []
-            for spec in state.ranges.take(record, decode(record.record, expect=Rollout)):
+            specs = state.ranges.take(record, decode(record.record, expect=Rollout))
+            decided = _taken_up(state, at)
+            for spec in specs:
                 key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+                if key in state.forgotten and not _is_remembered(state, key, spec, at):
+                    continue
                 state.rollouts[key], outputs = machine.on_spec(state.rollouts.get(key), spec, at)
                 decided += outputs
             return _published(state, decided)
         case JournalAction():
-            decided = []
-            for action in state.ranges.take(record, decode(record.record, expect=RolloutAction)):
+            actions = state.ranges.take(record, decode(record.record, expect=RolloutAction))
+            decided = _taken_up(state, at)
+            for action in actions:
+                past = state.forgotten.get(action.key)
+                if past is not None and past.has_answered(action.generation, offset):
+                    continue
                 known = state.rollouts.get(action.key)
                 if action.action != DELETE:
                     state.rollouts[action.key], outputs = machine.on_action(known, action, at)
@@ -157,6 +181,39 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
             return _published(state, decided)
         case _:
             raise ContractError("unexpected_record", f"{type(record).__name__} is no record of the journal")
+
+
+def _taken_up(state: State, at: machine.Position) -> list[Any]:
+    """Take up what is forgotten, at the first message that nothing published was caused by."""
+    decided: list[Any] = []
+    for key, past in sorted(state.forgotten.items()):
+        if past.until < at.offset:
+            del state.forgotten[key]
+            state.alerts.remember(past.alerts.values())
+            if past.progress is not None:
+                state.told[key] = past.progress
+            state.rollouts[key], outputs = machine.take_up(state.rollouts[key], past, at)
+            decided += outputs
+    return decided
+
+
+def _is_remembered(state: State, key: str, spec: Rollout, at: machine.Position) -> bool:
+    """Whether the journal tells a rollout from its start, with all that it was decided from.
+
+    Then it takes the revisions that it took before, and nothing of it is forgotten.
+    """
+    revision = state.forgotten[key].revision_before(spec.generation, at.offset)
+    needed_us = reference.BLOCKS * reference.BLOCK_US + state.rules.allowed_lateness_us
+    if revision is None:
+        return False
+    if state.begins_at > 0:
+        if state.hears_from_us is None or at.watermark_us is None:
+            return False
+        if at.watermark_us - state.hears_from_us < needed_us:
+            return False
+    del state.forgotten[key]
+    state.rollouts[key] = replace(state.rollouts[key], revision=revision)
+    return True
 
 
 def _unpack(batch: PartialBatch) -> Frames:
@@ -227,17 +284,20 @@ def _overflowed(state: State, overflow: Overflow, pane_us: int) -> Alert:
     return alert
 
 
-def _hear(state: State, offset: int, beat: Heartbeat, *, windows: bool) -> list[Any]:
+def _hear(state: State, at: machine.Position, beat: Heartbeat, *, windows: bool) -> list[Any]:
+    decided = _taken_up(state, at)
     state.watermark.hear(beat)
     due: list[emissions.Due] = []
-    decided: list[Any] = []
     if state.watermark.us is not None:
+        if state.hears_from_us is None:
+            state.hears_from_us = state.watermark.us
         until_us = state.watermark.us // PANE_US * PANE_US
         if state.closed_us is None or until_us > state.closed_us:
-            due, decided = _close(state, offset, until_us, windows=windows)
+            due, looked = _close(state, at.offset, until_us, windows=windows)
+            decided += looked
     if state.ticks.tick(beat):
         due += _show(state, windows=windows)
-    metrics = _metrics(state, offset, form(due)) if due else []
+    metrics = _metrics(state, at.offset, form(due)) if due else []
     return [*metrics, *_published(state, decided)]
 
 
@@ -370,7 +430,10 @@ def _published(state: State, decided: Iterable[Any]) -> list[Any]:
                 if numbered is not None:
                     records.append(numbered)
             case RolloutProgress():
-                progress[deployment_key(record.tenant, record.environment, record.deployment)] = record
+                key = deployment_key(record.tenant, record.environment, record.deployment)
+                if is_news(progress.get(key) or state.told.get(key), record):
+                    progress[key] = record
             case _:
                 records.append(record)
+    state.told |= progress
     return [*records, *progress.values()]

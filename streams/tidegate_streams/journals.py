@@ -1,8 +1,8 @@
 """The journal partitions that this process holds: each message in, what it causes out, then the next.
 
-State is in memory and comes from the journal alone: an assignment begins with nothing and reads its
-partitions from their beginning. What a replay decides again is published only where it is missing, so that
-nobody notices a restart.
+State is in memory and comes from the journal: an assignment begins with nothing and reads its partitions from
+their beginning. What a replay decides again is published only where it is missing, so that nobody notices a
+restart. Of what the journal no longer reaches back to, the fold is told what was published.
 """
 
 import asyncio
@@ -30,9 +30,11 @@ STALLED_SECONDS = 60.0
 class Journal:
     """One assigned partition."""
 
-    state: fold.State
-    next_offset: int
+    starts_at: int
     end_at_assignment: int
+    next_offset: int
+    state: fold.State | None = None
+    """None before the first message: what was published has to be known first."""
     is_current: bool = False
     """Whether everything that stood there at assignment has been applied, and its outputs are complete."""
     progressed_at: float = field(default_factory=time.monotonic)
@@ -56,6 +58,8 @@ class Journals:
             series_cap=process.settings.series_cap,
         )
         self._epoch = 0
+        # One message, or one thing published again, at a time; and nothing at all while a revocation ends.
+        self._publishing = asyncio.Lock()
         self._held: dict[int, Journal | None] = {}
         self._published: asyncio.Future[Published] | None = None
         registry = process.metrics
@@ -83,19 +87,26 @@ class Journals:
         self._epoch += 1
         self._held = {partition.partition: None for partition in partitions}
         self._process.not_ready("replaying the journal")
-        self._published = asyncio.ensure_future(asyncio.to_thread(published.read, self._process.settings))
+        self._published = asyncio.ensure_future(self._read_back())
         self._process.log.info("assigned", partitions=sorted(self._held))
 
-    def revoke(self) -> None:
-        """Stop publishing: the partitions may be another process's by now."""
+    async def revoke(self) -> None:
+        """Stop publishing: the partitions may be another process's once this returns."""
         self._epoch += 1
         self._held = {}
         self._process.not_ready("partitions are being assigned")
+        async with self._publishing:
+            pass
+
+    async def _read_back(self) -> Published:
+        # What is being sent must be there before it is read back, or it would be sent again.
+        async with self._publishing:
+            pass
+        return await asyncio.to_thread(published.read, self._process.settings)
 
     def begin(self, partition: TP, start: int, end: int) -> None:
         """Take in a partition's first offset, and its end at the moment of assignment."""
-        state = fold.State(partition.partition, self._rules)
-        self._held[partition.partition] = Journal(state, start, end)
+        self._held[partition.partition] = Journal(start, end, start)
 
     def position(self, partition: TP) -> int | None:
         """Offset that is expected next; None before `begin`."""
@@ -113,12 +124,31 @@ class Journals:
         journal, epoch = self._held.get(partition), self._epoch
         if journal is None or self._published is None or offset < journal.next_offset:
             return  # Of an earlier assignment, or fetched twice around a seek.
-        if offset > journal.next_offset and journal.next_offset > 0 and journal.state.watermark.heard_us:
+        if offset > journal.next_offset:
+            if journal.state is None:
+                return  # Of an earlier assignment. If the log lost its start meanwhile, the watchdog sees it.
             raise InvariantBroken(
                 f"{topics.PARTIALS} partition {partition} lacks {journal.next_offset} to {offset - 1}: "
                 f"deleted before they were read; raise the topic's retention, and start again"
             )
         known = await self._published
+        async with self._publishing:
+            if epoch == self._epoch:
+                await self._apply(journal, known, partition, offset, key, value)
+
+    async def _apply(
+        self,
+        journal: Journal,
+        known: Published,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+    ) -> None:
+        epoch = self._epoch
+        if journal.state is None:
+            pasts = known.pasts(partition, journal.end_at_assignment)
+            journal.state = fold.State(partition, self._rules, journal.starts_at, pasts)
         try:
             record = decode(value or b"", expect=fold.JOURNAL)
             is_new = offset >= known.windows.get(partition, -1)
@@ -138,24 +168,25 @@ class Journals:
         crashpoint("stream.after_send")
         journal.next_offset = offset + 1
         journal.progressed_at = time.monotonic()
-        self._show(partition, journal)
+        self._show(partition, journal.state)
 
     async def settle(self) -> None:
         """See which partitions have become current, and say ready when all are."""
         if self._published is None or not self._published.done():
             return
-        known = self._published.result()
-        for journal in list(self._held.values()):
+        known, epoch = self._published.result(), self._epoch
+        for partition, journal in list(self._held.items()):
             if journal is None or journal.is_current or journal.next_offset < journal.end_at_assignment:
                 continue
-            for key in journal.state.rollouts:
-                hidden = known.hidden(key)
-                if hidden is not None:
+            async with self._publishing:
+                for key, command in list(known.hidden(partition)):
+                    if epoch != self._epoch:
+                        return
                     self._process.log.warning(
-                        "command published again", deployment=key, revision=hidden.revision
+                        "command published again", deployment=key, revision=command.revision
                     )
-                    await self.outbox.send(hidden)
-                    known.note(hidden)
+                    await self.outbox.send(command)
+                    known.note(command)
             journal.is_current = True
         if all(journal is not None and journal.is_current for journal in self._held.values()):
             self._process.ready()
@@ -196,8 +227,7 @@ class Journals:
                 await self.outbox.send(alert)
             raise
 
-    def _show(self, partition: int, journal: Journal) -> None:
-        state = journal.state
+    def _show(self, partition: int, state: fold.State) -> None:
         self._applied.labels(partition).inc()
         if state.watermark.us is not None:
             self._watermark.labels(partition).set(state.watermark.us / 1e6)

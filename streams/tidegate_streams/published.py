@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from tidegate.records import (
     Alert,
     DeploymentCommand,
     DeploymentStatus,
+    Rollout,
     RolloutProgress,
     WindowMetricsBatch,
 )
@@ -23,12 +24,23 @@ from tidegate.series import deployment_key
 from tidegate_infra.kafka import client
 from tidegate_infra.settings import Settings
 from tidegate_streams.rollouts.outputs import CONTROLLER
+from tidegate_streams.rollouts.past import Past
+
+SILENCE_SECONDS = 30.0
+"""Reading back may take as long as it takes, but not longer without a single message."""
 
 _TAIL = 1_000
-_ANSWER_SECONDS = 30.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
+_FETCH_WAIT_MS = 20
 
-_NONE = (-1, -1)
+_READ_BACK = (
+    topics.DEPLOYMENTS,
+    topics.PROGRESS,
+    topics.ALERTS,
+    topics.STATUS,
+    topics.METRICS,
+    topics.ROLLOUTS,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -44,21 +56,28 @@ class Published:
     standing
         Deployment key -> revision of the last record, which a late writer may have put behind a higher one.
     progress
-        Deployment key -> highest (generation, version): a journal made anew counts versions from zero.
+        Deployment key -> the one of the highest (generation, version): a journal made anew counts versions
+        from zero.
     alerts
-        Fingerprint -> highest sequence.
+        Fingerprint -> the record of the highest sequence.
     refusals
         What was refused (an action, a specification), and when.
     windows
         Journal partition -> offset of the last message whose windows went out, perhaps in part.
+    specs
+        Deployment key and generation -> what was asked for, as far as compaction has left it.
+    deleted
+        Keys of deployments whose specification was withdrawn.
     """
 
     commands: dict[str, dict[int, DeploymentCommand]] = field(default_factory=lambda: defaultdict(dict))
     standing: dict[str, int] = field(default_factory=dict)
-    progress: dict[str, tuple[int, int]] = field(default_factory=dict)
-    alerts: dict[str, int] = field(default_factory=dict)
+    progress: dict[str, RolloutProgress] = field(default_factory=dict)
+    alerts: dict[str, Alert] = field(default_factory=dict)
     refusals: set[tuple[str, int]] = field(default_factory=set)
     windows: dict[int, int] = field(default_factory=dict)
+    specs: dict[tuple[str, int], Rollout] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
 
     def note(self, record: Any) -> None:
         """Remember a record that stands in its topic."""
@@ -69,10 +88,15 @@ class Published:
                 self.standing[key] = record.revision
             case RolloutProgress():
                 key = deployment_key(record.tenant, record.environment, record.deployment)
-                self.progress[key] = max(self.progress.get(key, _NONE), (record.generation, record.version))
+                if self._is_newer(key, record):
+                    self.progress[key] = record
             case Alert():
-                highest = self.alerts.get(record.fingerprint, 0)
-                self.alerts[record.fingerprint] = max(highest, record.sequence)
+                if record.sequence > self._sequence(record):
+                    self.alerts[record.fingerprint] = record
+            case Rollout():
+                key = deployment_key(record.tenant, record.environment, record.deployment)
+                self.specs[key, record.generation] = record
+                self.deleted.discard(key)
             case DeploymentStatus():
                 self.refusals.add((record.command_id, record.ts))
             case WindowMetricsBatch():
@@ -96,9 +120,9 @@ class Published:
                 return record.revision > max(known, default=-1)
             case RolloutProgress():
                 key = deployment_key(record.tenant, record.environment, record.deployment)
-                return (record.generation, record.version) > self.progress.get(key, _NONE)
+                return self._is_newer(key, record)
             case Alert():
-                return record.sequence > self.alerts.get(record.fingerprint, 0)
+                return record.sequence > self._sequence(record)
             case DeploymentStatus():
                 return (record.command_id, record.ts) not in self.refusals
             case WindowMetricsBatch():
@@ -107,13 +131,55 @@ class Published:
             case _:
                 return True
 
-    def hidden(self, key: str) -> DeploymentCommand | None:
-        """The highest command of a deployment, if a lower one stands behind it."""
-        known = self.commands[key]
-        highest = max(known, default=None)
-        if highest is None or self.standing[key] >= highest:
-            return None
-        return known[highest]
+    def _is_newer(self, key: str, record: RolloutProgress) -> bool:
+        known = self.progress.get(key)
+        return known is None or (record.generation, record.version) > (known.generation, known.version)
+
+    def _sequence(self, alert: Alert) -> int:
+        known = self.alerts.get(alert.fingerprint)
+        return 0 if known is None else known.sequence
+
+    def pasts(self, partition: int, end: int) -> dict[str, Past]:
+        """Return what was published of each deployment that a journal partition decides.
+
+        Parameters
+        ----------
+        partition
+            Of the journal.
+        end
+            Offset at its end.
+        """
+        return {
+            key: Past(
+                commands=dict(commands),
+                progress=self.progress.get(key),
+                spec=self.specs.get((key, commands[max(commands)].generation)),
+                deleted=key in self.deleted,
+                alerts={mark: alert for mark, alert in self.alerts.items() if _rollout_key(alert) == key},
+                journal_end=end,
+            )
+            for key, commands in self.commands.items()
+            if commands and _decider(commands) == partition
+        }
+
+    def hidden(self, partition: int) -> Iterator[tuple[str, DeploymentCommand]]:
+        """Of each deployment of a journal partition the highest command, if a lower one stands behind it."""
+        for key, commands in self.commands.items():
+            if commands and _decider(commands) == partition and self.standing[key] < max(commands):
+                yield key, commands[max(commands)]
+
+
+def _decider(commands: Mapping[int, DeploymentCommand]) -> int | None:
+    """Journal partition that a deployment is decided by."""
+    offsets = commands[max(commands)].offsets
+    return offsets[0].partition if offsets else None
+
+
+def _rollout_key(alert: Alert) -> str | None:
+    labels = {label.key: label.value for label in alert.labels}
+    if "rollout" not in labels:
+        return None
+    return deployment_key(labels["tenant"], labels["environment"], labels["deployment"])
 
 
 class CommandConflict(InvariantBroken):
@@ -151,8 +217,12 @@ def read(settings: Settings) -> Published:
     published = Published()
     for message in _messages(settings):
         topic = topics.TOPICS[(message.topic() or "").removeprefix(settings.topic_prefix)]
+        value = message.value()
+        if value is None and topic.name == topics.ROLLOUTS:
+            published.deleted.add((message.key() or b"").decode(errors="replace"))
+            continue
         try:
-            record = decode(message.value() or b"", expect=topic.records)
+            record = decode(value or b"", expect=topic.records)
         except ContractError as error:
             _log.warning("a message of %s is skipped: %s", topic.name, error)
             continue
@@ -163,23 +233,29 @@ def read(settings: Settings) -> Published:
 
 def _messages(settings: Settings) -> Iterator[Message]:
     """What stands in the output topics; of windows, only the last messages of each partition."""
-    consumer = client.consumer(settings, "scan", enable_partition_eof=True)
+    # The end of a partition is reported when a fetch returns, which by default takes half a second.
+    consumer = client.consumer(settings, "scan", enable_partition_eof=True, fetch_wait_max_ms=_FETCH_WAIT_MS)
     try:
         unfinished = {}
-        for topic in (topics.DEPLOYMENTS, topics.PROGRESS, topics.ALERTS, topics.STATUS, topics.METRICS):
+        for topic in _READ_BACK:
             name = settings.topic_prefix + topic
             for partition in range(topics.TOPICS[topic].partitions):
                 at = TopicPartition(name, partition)
-                low, end = consumer.get_watermark_offsets(at, timeout=_ANSWER_SECONDS)
+                low, end = consumer.get_watermark_offsets(at, timeout=SILENCE_SECONDS)
                 unfinished[name, partition] = max(low, end - _TAIL) if topic == topics.METRICS else low
         consumer.assign([TopicPartition(*at, start) for at, start in unfinished.items()])
-        deadline = time.monotonic() + _ANSWER_SECONDS
+        heard_at = time.monotonic()
         while unfinished:
-            if time.monotonic() > deadline:
+            messages = consumer.consume(_TAIL, timeout=_POLL_SECONDS)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENCE_SECONDS:
+                missing = ", ".join(f"{name}[{number}]" for name, number in unfinished)
                 raise DependencyUnavailable(
-                    f"what was published could not be read back within {_ANSWER_SECONDS:g} s: is Kafka up?"
+                    f"Kafka gave nothing of what was published for {SILENCE_SECONDS:g} s, and the end of "
+                    f"{missing} was not reached: is it up?"
                 )
-            for message in consumer.consume(_TAIL, timeout=_POLL_SECONDS):
+            for message in messages:
                 error = message.error()
                 if error is None:
                     yield message

@@ -22,8 +22,8 @@ class Positions(Protocol):
     def assign(self, partitions: set[TP]) -> None:
         """Forget everything and begin anew with these partitions."""
 
-    def revoke(self) -> None:
-        """Stop publishing: the partitions may be another process's by now."""
+    async def revoke(self) -> None:
+        """Stop publishing: the partitions may be another process's once this returns."""
 
     def begin(self, partition: TP, start: int, end: int) -> None:
         """Take in a partition's first offset, and its end at the moment of assignment."""
@@ -36,7 +36,7 @@ class _Consumer(driver.Consumer):
     app: "JournalApp"
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self.app.positions.revoke()
+        await self.app.positions.revoke()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

@@ -50,6 +50,8 @@ def _objection(state: State, action: RolloutAction) -> str | None:
         return reasons.needless_target(action)
     if (state.state, action.action) not in TRANSITIONS:
         return reasons.impossible(action.action, state.state)
+    if state.held_for == "loss" and action.action not in ("rollback", "abort", "promote"):
+        return reasons.needs_evidence(action)
     waits_to_start = state.started_us is None
     if action.action == "pause" and state.held_for == "person":
         return reasons.already_paused()

@@ -7,20 +7,22 @@ Nothing reads a clock: time is the watermark, and the panes that are looked at. 
 from dataclasses import replace
 
 from tidegate.errors import InvariantBroken
-from tidegate.records import Rollout, RolloutAction
+from tidegate.records import Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key
+from tidegate_streams import alerts
 from tidegate_streams.rollouts import outputs, reasons, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
 from tidegate_streams.rollouts.outputs import Position, baseline, candidate
+from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.strata import Strata, VariantPane, largest
 from tidegate_streams.rollouts.transitions import LIVE, MOVING, STATES, TRANSITIONS
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 
-__all__ = ["STATES", "TRANSITIONS", "Position", "on_action", "on_deleted", "on_look", "on_spec"]
+__all__ = ["STATES", "TRANSITIONS", "Position", "on_action", "on_deleted", "on_look", "on_spec", "take_up"]
 
 
 def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Outputs]:
@@ -128,6 +130,67 @@ def on_action(state: State | None, action: RolloutAction, at: Position) -> tuple
     if following.revision != state.revision or following.approved != state.approved:
         published = [*published, outputs.progress(following, judge(following), at)]
     return following, published
+
+
+def take_up(state: State, past: Past, at: Position) -> tuple[State, Outputs]:
+    """Take up a deployment whose journal is deleted, where it was published to stand.
+
+    Parameters
+    ----------
+    state
+        Of the deployment: what the rest of the journal says of it.
+    past
+        What was published of it.
+    at
+        Position in the journal.
+
+    Returns
+    -------
+    tuple
+        The next state, and records to publish. A rollout that had not been decided is held until a person
+        decides or applies anew; its revision goes on above the published ones, its weights stay.
+    """
+    last, spec = past.last, past.spec
+    state = replace(state, revision=last.revision)
+    if spec is None:
+        return state, []
+    held = past.state in LIVE
+    told = past.progress
+    started_us = last.ts if told is None or told.generation != last.generation else told.started_at
+    state = replace(
+        state,
+        spec=spec,
+        state="holding" if held else past.state,
+        held_for="loss" if held else "",
+        deleted=past.deleted,
+        step=last.step,
+        reason=reasons.state_lost(spec) if held else last.reason,
+        started_us=started_us,
+        evidence={metric.name: MetricEvidence.none(metric) for metric in spec.metrics},
+    )
+    judgement = judge(state)
+    now_us = last.ts if at.watermark_us is None else at.watermark_us
+    published: Outputs = []
+    fired = outputs.alert(state, judgement, last.command_id, now_us)
+    known = None if fired is None else past.alerts.get(fired.fingerprint)
+    if known is None or known.status == "firing":
+        state = replace(state, alert=fired)
+    published += [
+        alerts.resolved(one, now_us)
+        for mark, one in sorted(past.alerts.items())
+        if one.status == "firing" and (fired is None or mark != fired.fingerprint)
+    ]
+    if fired is not None and known is None:
+        published.append(fired)
+    shown = outputs.progress(state, judgement, at)
+    if told is None or _says(told) != _says(shown):
+        published.append(shown)
+    return state, published
+
+
+def _says(progress: RolloutProgress) -> tuple[int, int, str, str]:
+    held_for_loss = progress.reason if progress.state == "holding" else ""
+    return progress.generation, progress.revision, progress.state, held_for_loss
 
 
 def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tuple[State, Outputs]:

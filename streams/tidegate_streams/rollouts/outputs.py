@@ -38,12 +38,16 @@ _IDS = uuid.UUID("6f0c8f0e-2d0a-5c6e-9a57-7c1f3a1f6c11")
 
 FULL_BP = 10_000
 
+_HELD_US = 60_000_000
+
 ALERTS = {
     "holding": ("rollout_held", "warning"),
     "rolling_back": ("rollout_rolled_back", "critical"),
     "promoting": ("rollout_promoted", "info"),
 }
 """State -> the rule that fires while it lasts, and its severity. What a person paused is no alert."""
+
+_LOST = ("rollout_state_lost", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,33 @@ def progress(state: State, judgement: Judgement, at: Position) -> RolloutProgres
     )
 
 
+def is_news(told: RolloutProgress | None, present: RolloutProgress) -> bool:
+    """Whether readers need to be told where a rollout stands.
+
+    While a rollout is held, which may last for weeks, its counts are told once a minute, and only if they
+    have changed; what it is held for, and every verdict, at once.
+    """
+    held = present.state == "holding" or present.paused
+    if told is None or not held or told.watermark is None or present.watermark is None:
+        return True
+    if _gist(told) != _gist(present):
+        return True
+    if (told.exposure, told.evidence) == (present.exposure, present.evidence):
+        return False
+    return present.watermark - told.watermark >= _HELD_US
+
+
+def _gist(progress: RolloutProgress) -> tuple[object, ...]:
+    return (
+        progress.generation,
+        progress.revision,
+        progress.state,
+        progress.reason,
+        progress.paused,
+        [(row.metric, row.verdict) for row in progress.evidence],
+    )
+
+
 def _exposure(state: State, variant: str) -> Exposure:
     total = state.totals.get(variant, VariantPane())
     return Exposure(
@@ -168,7 +199,7 @@ def alert(state: State, judgement: Judgement, cause_id: str, ts_us: int) -> Aler
     if state.state not in ALERTS or state.held_for == "person":
         return None
     spec = state.plan
-    rule, severity = ALERTS[state.state]
+    rule, severity = _LOST if state.held_for == "loss" else ALERTS[state.state]
     labels = {
         "rule": rule,
         "tenant": spec.tenant,

@@ -183,6 +183,24 @@ def expired(action: RolloutAction) -> str:
     return f"{action.action} by {action.actor} expired before it could be carried out"
 
 
+def state_lost(spec: Rollout) -> str:
+    """The journal that it was decided from is deleted."""
+    new = candidate(spec).name
+    return (
+        f"state_lost: the journal no longer reaches back to the start of {spec.name}, so its evidence is "
+        f"gone. Nothing is decided and the weights stay: abort it, roll it back or promote {new} by hand, "
+        f"or apply it anew."
+    )
+
+
+def needs_evidence(action: RolloutAction) -> str:
+    """It would let a rollout go on whose evidence is gone."""
+    return (
+        f"{action.action} is not possible: the rollout's evidence is lost (state_lost); abort, roll back or "
+        f"promote it, or apply it anew"
+    )
+
+
 def other_revision(expected: int, present: int) -> str:
     """Something happened in between."""
     return f"it expected revision {expected}, and revision {present} is in force: look again and repeat it"

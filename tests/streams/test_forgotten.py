@@ -1,0 +1,305 @@
+"""What a restart makes of rollouts whose beginning the journal has deleted."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tidegate.codec import encode
+from tidegate.records import (
+    Alert,
+    DecisionMetric,
+    DeploymentCommand,
+    DeploymentStatus,
+    Heartbeat,
+    Rollout,
+    RolloutAction,
+    RolloutProgress,
+    Step,
+    Variant,
+)
+from tidegate_streams import fold
+from tidegate_streams.published import Published
+
+SECOND = 1_000_000
+HOUR = 3_600 * SECOND
+START = 1_700_000_000 * SECOND
+PARTITION = 2
+KEY = "acme/prod/chat"
+
+
+def spec(generation):
+    metric = DecisionMetric(
+        name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=2.0
+    )
+    return Rollout(
+        name="new-model",
+        tenant="acme",
+        environment="prod",
+        deployment="chat",
+        generation=generation,
+        spec_hash=f"hash-{generation}",
+        source_yaml="",
+        actor="ada",
+        ts=START,
+        strategy="canary",
+        assignment_unit="user",
+        salt="new-model",
+        max_duration_us=300 * HOUR,
+        variants=[Variant(name="v1", role="baseline"), Variant(name="v2", role="candidate")],
+        steps=[Step(weight_bp=5_000, min_calls=10, warmup_us=0)],
+        metrics=[metric],
+    )
+
+
+def action(kind, action_id="a1"):
+    return RolloutAction(
+        action_id=action_id, key=KEY, generation=1, action=kind, actor="grace", reason="so", ts=START
+    )
+
+
+def panes(made, start_us, revision, worse, count=2):
+    """Panes of a minute each, with calls of both variants, of which the candidate's fail or not."""
+    messages = []
+    for number in range(count):
+        pane_us = start_us + number * 60 * SECOND
+        calls = [
+            made.Call(
+                ts_us=pane_us + SECOND,
+                revision=revision,
+                status="error" if worse and i % 2 else "ok",
+                dimensions={"variant": "v2" if i % 2 else "v1"},
+            )
+            for i in range(40)
+        ]
+        messages += [*made.calls(calls), made.beat(pane_us + 10 * SECOND)]
+    return messages
+
+
+def published(*specs):
+    known = Published()
+    for one in specs:
+        known.note(one)
+    return known
+
+
+def run(messages, known, begins_at=0):
+    """Replay what the journal still has, and publish what is missing."""
+    return run_until_killed(messages, known, begins_at, None)[0]
+
+
+def run_until_killed(messages, known, begins_at, sends):
+    """The same until so many were sent; also the offset that it came to."""
+    pasts = known.pasts(PARTITION, len(messages))
+    state = fold.State(PARTITION, fold.Rules(), begins_at, pasts)
+    sent = []
+    for offset, message in enumerate(messages[begins_at:], begins_at):
+        for output in fold.apply(state, offset, message, windows=False):
+            if not known.lacks(output):
+                continue
+            if len(sent) == sends:
+                return sent, offset
+            known.note(output)
+            sent.append(output)
+    return sent, len(messages) - 1
+
+
+def of(kind, records):
+    return [record for record in records if isinstance(record, kind)]
+
+
+def compacted(known):
+    """The same, as compaction leaves it: of each key the last."""
+    left = published(*known.specs.values())
+    for key, commands in known.commands.items():
+        left.note(commands[known.standing[key]])
+    for record in (*known.progress.values(), *known.alerts.values()):
+        left.note(record)
+    left.refusals |= known.refusals
+    return left
+
+
+def running(made):
+    """A rollout that is neither harmful nor safe, and where its journal is cut off."""
+    messages = [made.beat(START), made.rollout(encode(spec(1))), *panes(made, START, 1, worse=False)]
+    return messages, len(messages) - 3
+
+
+def two_rollouts(made):
+    """A rollout that ended, and hours later one that ends too."""
+    later_us = START + 3 * HOUR
+    return [
+        made.beat(START),
+        made.rollout(encode(spec(1))),
+        *panes(made, START, 1, worse=True),
+        made.beat(START + HOUR),
+        made.beat(later_us),
+        made.rollout(encode(spec(2))),
+        *panes(made, later_us, 3, worse=True),
+    ]
+
+
+def test_a_rollout_takes_its_own_revisions_again_when_the_one_before_it_is_forgotten(journal):
+    made = journal()
+    messages = two_rollouts(made)
+    straight = run(messages, published(spec(1), spec(2)))
+    commands = of(DeploymentCommand, straight)
+    assert [(c.generation, c.revision, c.action) for c in commands] == [
+        (1, 1, "start"),
+        (1, 2, "rollback"),
+        (2, 3, "start"),
+        (2, 4, "rollback"),
+    ]
+    # Interrupted before the second decision, and nothing is left of the first rollout.
+    began = commands[2].offsets[0].offset
+    known = published(spec(1), spec(2))
+    assert of(DeploymentCommand, run(messages[: began + 1], known)) == commands[:3]
+    known.commands[KEY] = {3: commands[2]}
+    assert of(DeploymentCommand, run(messages, known, begins_at=2)) == [commands[3]]
+    assert run(messages, known, begins_at=2) == []
+
+
+def test_the_first_rollout_after_everything_was_forgotten_goes_on_above_what_is_published(journal):
+    made = journal()
+    messages = two_rollouts(made)
+    begins_at = 1 + next(
+        i
+        for i, message in enumerate(messages)
+        if isinstance(message, Heartbeat) and message.sources[0].watermark == START + HOUR
+    )
+    known = published(spec(1), spec(2))
+    run(messages[:begins_at], known)
+    known = compacted(known)
+    commands = of(DeploymentCommand, run(messages, known, begins_at=begins_at))
+    assert [(c.revision, c.previous_revision, c.action) for c in commands] == [
+        (3, 2, "start"),
+        (4, 3, "rollback"),
+    ]
+    assert run(messages, known, begins_at=begins_at) == []
+
+
+def test_a_rollout_whose_start_is_forgotten_is_held_for_a_person_and_told_once(journal):
+    made = journal()
+    messages, cut = running(made)
+    known = published(spec(1))
+    run(messages, known)
+    last = max(known.commands[KEY])
+    harm = panes(made, START + HOUR, 1, worse=True)
+    sent = run([*messages, *harm], known, begins_at=cut)
+    (alert, progress) = sent
+    assert (alert.rule, alert.status, alert.severity) == ("rollout_state_lost", "firing", "critical")
+    assert (progress.state, progress.revision) == ("holding", last)
+    assert progress.reason.startswith("state_lost: ")
+    assert {weight.variant: weight.weight_bp for weight in progress.weights} == {"v1": 5_000, "v2": 5_000}
+    assert run([*messages, *harm], known, begins_at=cut) == []
+    assert run([*messages, *harm], known, begins_at=cut + 2) == []
+
+
+@pytest.mark.parametrize("kind", ["pause", "resume", "advance", "approve"])
+def test_a_rollout_that_lost_its_evidence_does_not_go_on_by_hand(journal, kind):
+    made = journal()
+    messages, cut = running(made)
+    known = published(spec(1))
+    run(messages, known)
+    asked = [*messages, made.beat(START + HOUR), made.action(encode(action(kind)))]
+    (refused,) = of(DeploymentStatus, run(asked, known, begins_at=cut))
+    assert "state_lost" in refused.detail
+    assert run(asked, known, begins_at=cut) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "bp"),
+    [("abort", "aborted", 0), ("rollback", "rolled_back", 0), ("promote", "succeeded", 10_000)],
+)
+def test_a_person_ends_what_is_held_for_its_lost_evidence(journal, kind, state, bp):
+    made = journal()
+    messages, cut = running(made)
+    known = published(spec(1))
+    run(messages, known)
+    last = max(known.commands[KEY])
+    asked = [*messages, made.beat(START + HOUR), made.action(encode(action(kind)))]
+    asked += [made.beat(START + 2 * HOUR), made.beat(START + 3 * HOUR)]
+    sent = run(asked, known, begins_at=cut)
+    (command,) = of(DeploymentCommand, sent)
+    assert command.revision == last + 1
+    assert {weight.variant: weight.weight_bp for weight in command.weights}["v2"] == bp
+    lost = [alert.status for alert in of(Alert, sent) if alert.rule == "rollout_state_lost"]
+    assert lost == ["firing", "resolved"]
+    assert of(RolloutProgress, sent)[-1].state == state
+    for begins_at in (cut, len(messages), len(asked) - 1):
+        assert run(asked, known, begins_at=begins_at) == []
+
+
+def test_a_new_generation_replaces_what_is_held_for_its_lost_evidence(journal):
+    made = journal()
+    messages, cut = running(made)
+    known = published(spec(1), spec(2))
+    run(messages, known)
+    last = max(known.commands[KEY])
+    anew = [*messages, made.beat(START + 2 * HOUR), made.rollout(encode(spec(2)))]
+    sent = run(anew, known, begins_at=cut)
+    assert [(c.generation, c.revision) for c in of(DeploymentCommand, sent)] == [(2, last + 1)]
+    assert [a.status for a in of(Alert, sent)] == ["firing", "resolved"]
+    assert run(anew, known, begins_at=cut) == []
+
+
+def test_a_rollout_that_began_right_after_the_journal_does_is_forgotten_too_rather_than_judged_anew(journal):
+    made = journal()
+    messages, _ = running(made)
+    known = published(spec(1))
+    run(messages, known)
+    before = dict(known.commands[KEY])
+    # Its specification is still there, the hour before it is not: margins would come out otherwise.
+    known.commands[KEY] = {
+        one.revision + 4: replace(one, revision=one.revision + 4) for one in before.values()
+    }
+    known.progress[KEY] = replace(known.progress[KEY], revision=max(known.commands[KEY]))
+    sent = run([*messages, made.beat(START + HOUR)], known, begins_at=1)
+    assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
+    assert not of(DeploymentCommand, sent)
+
+
+def test_in_a_journal_made_anew_the_rollout_of_the_old_one_is_held(journal):
+    made = journal()
+    messages, _ = running(made)
+    known = published(spec(1))
+    run(messages, known)
+    fresh = journal()
+    sent = run([fresh.beat(START + HOUR), fresh.rollout(encode(spec(1)))], known)
+    assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
+    assert not of(DeploymentCommand, sent)
+
+
+def acted_on(made):
+    """A rollout that people pause and abort."""
+    return [
+        *running(made)[0],
+        made.action(encode(action("pause", "a1"))),
+        made.beat(START + HOUR),
+        made.action(encode(action("abort", "a2"))),
+        made.beat(START + 2 * HOUR),
+    ]
+
+
+@settings(deadline=None, max_examples=6, database=None, derandomize=True, phases=[Phase.generate])
+@given(data=st.data())
+def test_however_the_journal_is_cut_and_the_process_killed_no_command_is_lost_doubled_or_contradicted(
+    journal, data
+):
+    messages = data.draw(st.sampled_from([two_rollouts, acted_on]))(journal())
+    known, everything, begins_at, end, reached = published(spec(1), spec(2)), [], 0, 1, 0
+    for _ in range(3):
+        end = data.draw(st.integers(end, len(messages)))
+        begins_at = data.draw(st.integers(begins_at, reached))
+        sends = data.draw(st.integers(0, 12))
+        sent, reached = run_until_killed(messages[:end], known, begins_at, sends)
+        everything += sent
+    everything += run(messages, known, begins_at)
+    assert run(messages, known, begins_at) == []
+    commands = of(DeploymentCommand, everything)
+    assert [command.revision for command in commands] == list(range(1, len(commands) + 1))
+    # What came last is in force: the second rollout, or the abort.
+    assert commands[-1].generation == 2 or commands[-1].action == "abort"
+    alerts = [(alert.fingerprint, alert.sequence) for alert in of(Alert, everything)]
+    assert len(alerts) == len(set(alerts))
