@@ -21,6 +21,19 @@ StartProcess = Callable[..., program.Program]
 os.environ["RUST_BACKTRACE"] = "0"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files whose tests start processes first: a long one should not run alone in the end."""
+    turns: dict[Path, int] = {}
+    for item in items:
+        turns[item.path] = min(_turn(item), turns.get(item.path, _turn(item)))
+    items.sort(key=lambda item: turns[item.path])
+
+
+def _turn(item: pytest.Item) -> int:
+    fixtures = getattr(item, "fixturenames", ())
+    return 0 if "start_process" in fixtures else 1 if "tmp_path" in fixtures else 2
+
+
 @pytest.fixture(scope="session")
 def process_group() -> Iterator[ProcessGroup]:
     """Children of the tests; none outlives them, even when they are killed."""
