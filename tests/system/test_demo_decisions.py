@@ -31,8 +31,8 @@ from tidegate_streams.aggregate.work import shrink
 
 START_US = 1_790_000_000_000_000
 SPEC_US = START_US + 120_000_000
-CHUNK_US = 15_000_000
-"""Half a second at thirty times life: what a range of stage 1 holds, and how late a command is obeyed."""
+CHUNK_US = 30_000_000
+"""A second at thirty times life: what a range of stage 1 holds, and how late a command is obeyed."""
 CONFIGURATION = Configuration(app="survey", tenant="acme", environment="prod", kafka="none")
 SEEDS = int(os.environ.get("DEMO_SEEDS", "1"))
 """Runs of each demo; DEMO_SEEDS=20 takes some minutes."""
