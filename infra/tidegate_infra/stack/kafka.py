@@ -161,6 +161,8 @@ def launch(
     directory = directory.resolve()
     log = log or directory / "kafka.log"
     java = [*_java(), "-cp", f"{jars.fetch()}/*"]
+    if jars.has_class_archive():
+        java.append(f"-XX:SharedArchiveFile={jars.class_archive()}")
     bootstrap = _configure(directory, port, properties or {})
     _format(directory, java)
     members = group or ProcessGroup()
@@ -173,8 +175,7 @@ def _java() -> list[str]:
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).exists():
         raise ConfigError("Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless")
-    archive = [f"-XX:SharedArchiveFile={jars.class_archive()}"] if jars.has_class_archive() else []
-    return [java, *_JVM, *archive, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
+    return [java, *_JVM, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
 
 
 def choose_port(directory: Path, wanted: int = 0) -> int:
@@ -221,13 +222,10 @@ def _format(directory: Path, java: list[str]) -> None:
         return
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     format_storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
-    # Formatting loads much of what a broker does, and ends by itself: the moment to keep it for later starts.
-    unfinished = jars.class_archive().with_suffix(f".{os.getpid()}")
-    if not jars.has_class_archive():
-        java = [*java[:1], f"-XX:ArchiveClassesAtExit={unfinished}", *java[1:]]
+    # An id may begin with a dash: `--cluster-id=` keeps it from being read as an option.
+    format_storage += [f"--cluster-id={cluster_id}", "-c", str(directory / "server.properties")]
     result = subprocess.run(
-        # An id may begin with a dash: `--cluster-id=` keeps it from being read as an option.
-        [*java, *format_storage, f"--cluster-id={cluster_id}", "-c", str(directory / "server.properties")],
+        [*java, *format_storage],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -236,7 +234,22 @@ def _format(directory: Path, java: list[str]) -> None:
     )
     if result.returncode != 0:
         raise _failure(f"Kafka could not format {data}", result.stdout)
-    if unfinished.exists():
+    if not jars.has_class_archive():
+        # Formatting loads much of what a broker does, and ends by itself.
+        _keep_classes(java, format_storage)
+
+
+def _keep_classes(java: list[str], command: list[str]) -> None:
+    """Keep what a command loads for later starts; a Java that cannot do so only starts slower."""
+    unfinished = jars.class_archive().with_suffix(f".{os.getpid()}")
+    result = subprocess.run(
+        [*java, f"-XX:ArchiveClassesAtExit={unfinished}", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    if result.returncode == 0 and unfinished.exists():
         unfinished.replace(jars.class_archive())
 
 
