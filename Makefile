@@ -6,13 +6,19 @@ DEMO   ?= model-upgrade
 RUN_FLAGS := $(if $(EXIT),--exit,)
 JARS   := infra/kafka/target/jars/.complete
 
-.PHONY: run test lint bench clean setup jars check-python check-java
+# Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run test faults lint bench clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
 
 test: setup jars  ## All tests, against a real broker and the real ClickHouse engine.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q $(ARGS)
+
+faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run.
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3)
 
 lint: setup  ## Style, types and who may import whom.
 	$(BIN)/ruff check .
