@@ -1,5 +1,6 @@
 """What a restart makes of rollouts whose beginning the journal has deleted."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -269,6 +270,29 @@ def test_in_a_journal_made_anew_the_rollout_of_the_old_one_is_held(journal):
     sent = run([fresh.beat(START + HOUR), fresh.rollout(encode(spec(1)))], known)
     assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
     assert not of(DeploymentCommand, sent)
+
+
+def held(made, minutes, busy_from):
+    """A rollout that a person paused, silent at first and then with calls in every pane."""
+    messages = [made.beat(START), made.rollout(encode(spec(1))), made.action(encode(action("pause")))]
+    for number in range(6 * minutes):
+        pane_us = START + number * 10 * SECOND
+        calls = [made.Call(ts_us=pane_us, revision=2, dimensions={"variant": v}) for v in ("v1", "v2")]
+        messages += [
+            *(made.calls(calls) if number >= 6 * busy_from else []),
+            made.beat(pane_us + 10 * SECOND),
+        ]
+    return messages
+
+
+def test_a_held_rollout_is_told_once_a_minute_while_calls_come_and_not_at_all_without(journal):
+    sent = of(RolloutProgress, run(held(journal(), minutes=6, busy_from=3), published()))
+    assert {one.state for one in sent[-4:]} == {"holding"}
+    silent = [one for one in sent if START + 60 * SECOND < one.watermark < START + 180 * SECOND]
+    busy = [one.watermark for one in sent if one.watermark > START + 180 * SECOND]
+    assert silent == []
+    assert [after - before for before, after in itertools.pairwise(busy)] == [60 * SECOND] * (len(busy) - 1)
+    assert len(busy) >= 3
 
 
 def acted_on(made):

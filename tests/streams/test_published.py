@@ -1,0 +1,79 @@
+"""Reading back what was published, however slowly Kafka gives it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tidegate import topics
+from tidegate.codec import encode
+from tidegate.errors import DependencyUnavailable
+from tidegate.records import DeploymentStatus
+from tidegate_infra.settings import Settings
+from tidegate_streams import published
+
+
+class SlowKafka:
+    """Gives one message at a time, then the ends; or falls silent."""
+
+    def __init__(self, clock, count, ends):
+        self.clock = clock
+        self.messages = [Message(topics.STATUS, 0, status(n)) for n in range(count)]
+        if ends:
+            partitions = (
+                (name, n) for name in published._READ_BACK for n in range(topics.TOPICS[name].partitions)
+            )
+            self.messages += [Message(*place, end=True) for place in partitions]
+
+    def consume(self, _count, timeout):
+        self.clock[0] += 20.0 if self.messages else timeout
+        return [self.messages.pop(0)] if self.messages else []
+
+    def get_watermark_offsets(self, *_, **__):
+        return 0, 1_000
+
+    def assign(self, _):
+        pass
+
+    def close(self):
+        pass
+
+
+class Message:
+    def __init__(self, topic, partition, value=None, *, end=False):
+        self.topic, self.partition, self.value = (lambda: topic), (lambda: partition), (lambda: value)
+        self.error = lambda: published.KafkaError(published.KafkaError._PARTITION_EOF) if end else None
+
+
+def status(number):
+    return encode(
+        DeploymentStatus(
+            command_id=str(number),
+            tenant="acme",
+            environment="prod",
+            deployment="chat",
+            revision=0,
+            applier="tidegate",
+            status="rejected",
+            ts=1,
+        )
+    )
+
+
+def read(monkeypatch, **how):
+    clock = [0.0]
+    monkeypatch.setattr(published, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    kafka = SlowKafka(clock, **how)
+    monkeypatch.setattr(published.client, "consumer", lambda *_, **__: kafka)
+
+    return published.read(Settings()), clock[0]
+
+
+def test_reading_back_goes_on_as_long_as_messages_come(monkeypatch):
+    found, seconds = read(monkeypatch, count=10, ends=True)
+    assert len(found.refusals) == 10
+    assert seconds > 2 * published.SILENCE_SECONDS
+
+
+def test_silence_before_the_end_says_what_is_missing(monkeypatch):
+    with pytest.raises(DependencyUnavailable, match=r"for 30 s, and the end of llm.deployments\[0\]"):
+        read(monkeypatch, count=10, ends=False)
