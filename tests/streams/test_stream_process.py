@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from tidegate import topics
 from tidegate.codec import encode
@@ -163,6 +164,32 @@ def test_a_command_that_differs_from_the_published_one_is_not_sent_and_stops_the
     assert "revision 1 of acme/prod/chat was published as abort" in program.last_words()
     assert published(settings, topics.DEPLOYMENTS) == [other]
     assert [alert.rule for alert in published(settings, topics.ALERTS)] == ["command_conflict"]
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however_often_it_restarts(
+    settings, start_process, journal
+):
+    made, key = journal(), deployment_key("acme", "prod", "chat")
+    produce(settings, [spec("chat")], topics.ROLLOUTS, key=key)
+    produce(settings, [made.beat(START), made.rollout(encode(spec("chat")))], partition=PARTITION)
+    first = start_process("stream")
+    first.wait_until_ready()
+    first.kill()
+    assert [command.action for command in published(settings, topics.DEPLOYMENTS)] == ["start"]
+    gone = TopicPartition(settings.topic_prefix + topics.PARTIALS, PARTITION, 2)
+    admin = client.admin(settings)
+    [answer] = admin.delete_records([gone]).values()
+    answer.result(timeout=10)
+    produce(settings, [made.beat(START + 10 * SECOND)], partition=PARTITION)
+    for _ in range(2):
+        program = start_process("stream")
+        program.wait_until_ready()
+        program.kill()
+    assert [alert.rule for alert in published(settings, topics.ALERTS)] == ["rollout_state_lost"]
+    told = published(settings, topics.PROGRESS)
+    assert [(one.state, one.revision) for one in told] == [("initialising", 1), ("holding", 1)]
+    assert len(published(settings, topics.DEPLOYMENTS)) == 1
 
 
 @pytest.mark.usefixtures("kafka")
