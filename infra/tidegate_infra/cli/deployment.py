@@ -107,7 +107,7 @@ def log(
 ) -> None:
     """List the commands on llm.deployments and what appliers answered, in order of time.
 
-    Kafka keeps the newest command of a deployment, and all of the last day; the store's table
+    Kafka keeps the newest command of a deployment, and all of the last 30 days; the store's table
     deployment_commands keeps every one.
     """
     settings = settings_of(data_dir)

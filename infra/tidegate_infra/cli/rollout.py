@@ -158,7 +158,8 @@ def history(
 ) -> None:
     """List what was applied, done by hand and commanded, in order of time.
 
-    Kafka keeps the newest specification and command, and all of the last day.
+    Kafka keeps the newest specification and command; of specifications all of the last day, of commands all
+    of the last 30 days.
     """
     from tidegate_infra import rollout_log
     from tidegate_infra.cli.rollout_view import found
