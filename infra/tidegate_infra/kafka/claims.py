@@ -339,7 +339,10 @@ class RangeConsumer:
     def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:
             key = (self._plain[real], partition)
-            low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
+            try:
+                low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
+            except KafkaException as unknown:
+                raise client.explained(unknown, f"asking where {key[0]}[{key[1]}] begins now") from unknown
             log = Log(key[0], self.topic_id(key[0]), partition, low, high)
             raise RetentionLoss(log, self._tracks[key].position, self.group)
         if error.fatal() or error.code() not in TRANSIENT:

@@ -30,6 +30,7 @@ _JVM = (
     "-Xshare:auto",
     "-Djava.awt.headless=true",
 )
+_KEEPING_SECONDS = 30.0
 _METADATA = "__cluster_metadata-0"
 
 
@@ -242,13 +243,17 @@ def _format(directory: Path, java: list[str]) -> None:
 def _keep_classes(java: list[str], command: list[str]) -> None:
     """Keep what a command loads for later starts; a Java that cannot do so only starts slower."""
     unfinished = jars.class_archive().with_suffix(f".{os.getpid()}")
-    result = subprocess.run(
-        [*java, f"-XX:ArchiveClassesAtExit={unfinished}", *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            [*java, f"-XX:ArchiveClassesAtExit={unfinished}", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_KEEPING_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return
     if result.returncode == 0 and unfinished.exists():
         unfinished.replace(jars.class_archive())
 
