@@ -30,7 +30,7 @@ PARTITION = 2
 KEY = "acme/prod/chat"
 
 
-def spec(generation):
+def spec(generation, dry_run=False):
     metric = DecisionMetric(
         name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=2.0
     )
@@ -44,6 +44,7 @@ def spec(generation):
         source_yaml="",
         actor="ada",
         ts=START,
+        dry_run=dry_run,
         strategy="canary",
         assignment_unit="user",
         salt="new-model",
@@ -121,9 +122,9 @@ def compacted(known):
     return left
 
 
-def running(made):
+def running(made, dry_run=False):
     """A rollout that is neither harmful nor safe, and where its journal is cut off."""
-    messages = [made.beat(START), made.rollout(encode(spec(1))), *panes(made, START, 1, worse=False)]
+    messages = [made.beat(START), made.rollout(encode(spec(1, dry_run))), *panes(made, START, 1, worse=False)]
     return messages, len(messages) - 3
 
 
@@ -180,10 +181,11 @@ def test_the_first_rollout_after_everything_was_forgotten_goes_on_above_what_is_
     assert run(messages, known, begins_at=begins_at) == []
 
 
-def test_a_rollout_whose_start_is_forgotten_is_held_for_a_person_and_told_once(journal):
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_rollout_whose_start_is_forgotten_is_held_for_a_person_and_told_once(journal, dry_run):
     made = journal()
-    messages, cut = running(made)
-    known = published(spec(1))
+    messages, cut = running(made, dry_run)
+    known = published(spec(1, dry_run))
     run(messages, known)
     last = max(known.commands[KEY])
     harm = panes(made, START + HOUR, 1, worse=True)

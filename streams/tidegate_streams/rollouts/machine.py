@@ -273,9 +273,7 @@ def _counting(state: State, revision: int | None) -> Counting | None:
     """What the calls of a revision count for. A dry run routes nothing, so it judges what others assigned."""
     if revision is None:
         return None
-    if state.plan.dry_run:
-        return state.revisions[state.revision]
-    return state.revisions.get(revision)
+    return state.revisions.get(state.revision if state.plan.dry_run else revision)
 
 
 def _take(state: State, strata: Strata, usual: Reference) -> State:
