@@ -27,7 +27,7 @@ from tidegate_streams.rollouts.outputs import CONTROLLER
 from tidegate_streams.rollouts.past import Past
 
 SILENCE_SECONDS = 30.0
-"""Reading back may take as long as it takes, but not longer without a single message."""
+"""Reading back may take as long as it takes, but not longer without a message that was still missing."""
 
 _TAIL = 1_000
 _POLL_SECONDS = 0.05
@@ -247,7 +247,8 @@ def _messages(settings: Settings) -> Iterator[Message]:
         heard_at = time.monotonic()
         while unfinished:
             messages = consumer.consume(_TAIL, timeout=_POLL_SECONDS)
-            if messages:
+            # Others write meanwhile: what comes behind an end that was reached brings no other end nearer.
+            if any((message.topic() or "", message.partition() or 0) in unfinished for message in messages):
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > SILENCE_SECONDS:
                 missing = ", ".join(f"{name}[{number}]" for name, number in unfinished)
@@ -260,7 +261,7 @@ def _messages(settings: Settings) -> Iterator[Message]:
                 if error is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    unfinished.pop((message.topic() or "", message.partition() or 0))
+                    unfinished.pop((message.topic() or "", message.partition() or 0), None)
                 else:
                     raise KafkaException(error)
     except KafkaException as error:

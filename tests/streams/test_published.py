@@ -15,9 +15,15 @@ from tidegate_streams import published
 class SlowKafka:
     """Gives one message at a time, then the ends; or falls silent."""
 
-    def __init__(self, clock, count, ends):
+    def __init__(self, clock, count, ends=True, ended=0):
         self.clock = clock
-        self.messages = [Message(topics.STATUS, 0, status(n)) for n in range(count)]
+        # Appended behind an end that was reached: the message, and the end once more.
+        self.messages = [
+            message
+            for n in range(ended)
+            for message in (Message(topics.STATUS, 0, end=True), Message(topics.STATUS, 0, status(n)))
+        ]
+        self.messages += [Message(topics.STATUS, 0, status(n)) for n in range(count)]
         if ends:
             partitions = (
                 (name, n) for name in published._READ_BACK for n in range(topics.TOPICS[name].partitions)
@@ -69,7 +75,7 @@ def read(monkeypatch, **how):
 
 
 def test_reading_back_goes_on_as_long_as_messages_come(monkeypatch):
-    found, seconds = read(monkeypatch, count=10, ends=True)
+    found, seconds = read(monkeypatch, count=10)
     assert len(found.refusals) == 10
     assert seconds > 2 * published.SILENCE_SECONDS
 
@@ -77,3 +83,13 @@ def test_reading_back_goes_on_as_long_as_messages_come(monkeypatch):
 def test_silence_before_the_end_says_what_is_missing(monkeypatch):
     with pytest.raises(DependencyUnavailable, match=r"for 30 s, and the end of llm.deployments\[0\]"):
         read(monkeypatch, count=10, ends=False)
+
+
+def test_an_end_that_is_reached_again_because_somebody_appended_is_no_fault(monkeypatch):
+    found, _ = read(monkeypatch, count=0, ended=1)
+    assert found.refusals == {("0", 1)}
+
+
+def test_what_is_appended_behind_a_reached_end_does_not_hide_that_the_others_are_silent(monkeypatch):
+    with pytest.raises(DependencyUnavailable, match=r"for 30 s, and the end of llm.deployments\[0\]"):
+        read(monkeypatch, count=0, ended=20)
