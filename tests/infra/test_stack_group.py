@@ -86,7 +86,7 @@ def test_a_killed_guardian_is_noticed() -> None:
         assert not eventually(lambda: not group.is_guarded, seconds=0.2)
         os.kill(guardian, signal.SIGKILL)
         assert eventually(lambda: not group.is_guarded)
-        member.kill()
+    assert member.returncode == -signal.SIGKILL
 
 
 def test_closing_a_group_kills_and_reaps_its_members() -> None:

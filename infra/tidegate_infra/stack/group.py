@@ -1,15 +1,17 @@
 """Child processes that never outlive their parent, however it ends."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 # Waits for the end of its input, which comes when the last holder of the pipe is gone, then kills its own
-# group. Only SIGKILL can end it earlier.
-_GUARDIAN = 'trap "" TERM INT HUP; read _; kill -KILL 0'
+# group. Only SIGKILL can end it earlier, once it has said that it is on guard.
+_GUARDIAN = 'trap "" TERM INT HUP; echo; exec >/dev/null; read _; kill -KILL 0'
 
 
 class ProcessGroup:
@@ -32,9 +34,12 @@ class ProcessGroup:
         self._guardian = subprocess.Popen(
             ["/bin/sh", "-c", _GUARDIAN],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             process_group=0,
         )
+        if self._guardian.stdout is not None:
+            self._guardian.stdout.readline()
+            self._guardian.stdout.close()
         self._members: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -74,8 +79,13 @@ class ProcessGroup:
         """Kill what is left of the group."""
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
-        for process in (self._guardian, *self._members):
-            process.wait()
+        self._guardian.wait()
+        if any(member.poll() is None for member in self._members):
+            # A guardian that was killed itself guards nothing. The group is there while a member is.
+            with suppress(ProcessLookupError):
+                os.killpg(self._guardian.pid, signal.SIGKILL)
+        for member in self._members:
+            member.wait()
 
     def __enter__(self) -> Self:
         return self
