@@ -171,7 +171,7 @@ def test_stacks_run_side_by_side_and_one_whose_guardian_is_killed_ends_alone(
     pids = other.pids()
     os.kill(os.getpgid(pids[0]), signal.SIGKILL)
 
-    assert other.supervisor.wait(20) == 70
+    assert other.supervisor.wait(60) == 70
     assert not any(is_alive(pid) for pid in pids)
     assert all(is_alive(pid) for pid in running.pids())
 
@@ -188,7 +188,7 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_works(start_
 
     pids = again.pids()
     again.supervisor.send_signal(signal.SIGHUP)
-    assert again.supervisor.wait(20) == 0
+    assert again.supervisor.wait(60) == 0
     assert not any(is_alive(pid) for pid in pids)
     assert not (again.data_dir / "stack.json").exists()
 
@@ -197,7 +197,7 @@ def test_a_directory_deleted_under_a_running_stack_ends_it(start_stack: StartSta
     stack = start_stack("one")
     pids = stack.pids()
     (stack.data_dir / "stack.lock").unlink()
-    assert stack.supervisor.wait(20) == 70
+    assert stack.supervisor.wait(60) == 70
     assert not any(is_alive(pid) for pid in pids)
     assert "was deleted under the running stack" in (stack.data_dir / "logs" / "supervisor.log").read_text()
 
