@@ -234,6 +234,19 @@ def test_a_person_ends_what_is_held_for_its_lost_evidence(journal, kind, state, 
         assert run(asked, known, begins_at=begins_at) == []
 
 
+def test_an_action_of_which_only_the_command_is_left_is_not_answered_a_second_time(journal):
+    made = journal()
+    messages, _ = running(made)
+    messages += [made.action(encode(action("abort")))]
+    begins_at = len(messages) - 1
+    known = published(spec(1), spec(2))
+    run(messages, known)
+    messages += [made.beat(START + HOUR), made.rollout(encode(spec(2)))]
+    sent = run(messages, compacted(known), begins_at=begins_at)
+    assert [one.generation for one in of(DeploymentCommand, sent)] == [2]
+    assert not of(DeploymentStatus, sent)
+
+
 def test_a_new_generation_replaces_what_is_held_for_its_lost_evidence(journal):
     made = journal()
     messages, cut = running(made)

@@ -73,8 +73,8 @@ class Past:
         return first - 1
 
     def has_answered(self, generation: int, offset: int) -> bool:
-        """Whether an action for a generation met that generation, or a later one, at this offset."""
-        return any(one.generation >= generation and _cause(one) < offset for one in self.commands.values())
+        """Whether an action for a generation met that generation, or a later one, up to this offset."""
+        return any(one.generation >= generation and _cause(one) <= offset for one in self.commands.values())
 
 
 def _cause(command: DeploymentCommand) -> int:
