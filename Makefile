@@ -18,7 +18,7 @@ test: setup jars  ## All tests, against a real broker and the real ClickHouse en
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q $(ARGS)
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run.
-	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3)
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)
 
 lint: setup  ## Style, types and who may import whom.
 	$(BIN)/ruff check .
