@@ -77,6 +77,12 @@ class State:
     """Deployment key -> what was published of it."""
     forgotten: dict[str, Past] = field(init=False)
     """Deployments from before the journal's beginning, until what is left says where they stand."""
+    unproven: dict[str, Past] = field(init=False)
+    """Deployments that the journal tells from their start, until it has told all that was published."""
+    expected: list[tuple[int, int, str]] = field(init=False)
+    """Offset, revision and deployment of each command that the journal has still to cause, the last first."""
+    strange: set[str] = field(default_factory=set)
+    """Deployments of which something was published from a journal that was there before this one."""
     hears_from_us: int | None = None
     """Event time at which the journal's watermark begins."""
     ranges: Ranges[Any] = field(default_factory=Ranges)
@@ -112,6 +118,10 @@ class State:
     def __post_init__(self) -> None:
         self.late = Pool(self.rules.series_cap)
         self.forgotten = {key: past for key, past in self.pasts.items() if past.precedes(self.begins_at)}
+        self.unproven = {key: past for key, past in self.pasts.items() if key not in self.forgotten}
+        self.expected = sorted(
+            ((*one, key) for key, past in self.pasts.items() for one in past.causes), reverse=True
+        )
         # They are looked at from the start, as they were before: the past hour sets what is usual.
         self.rollouts = {key: Deployment(key) for key in self.forgotten}
 
@@ -158,8 +168,13 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
             decided = _taken_up(state, at)
             for spec in specs:
                 key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+                if key in state.unproven and _is_strange(state, key, spec, at):
+                    _estrange(state, key)
                 if key in state.forgotten and not _is_remembered(state, key, spec, at):
-                    continue
+                    past = state.forgotten[key]
+                    if key not in state.strange or spec.generation <= past.last.generation:
+                        continue
+                    decided += _take_up(state, key, past, at)
                 state.rollouts[key], outputs = machine.on_spec(state.rollouts.get(key), spec, at)
                 decided += outputs
             return _published(state, decided)
@@ -167,9 +182,12 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
             actions = state.ranges.take(record, decode(record.record, expect=RolloutAction))
             decided = _taken_up(state, at)
             for action in actions:
-                past = state.forgotten.get(action.key)
-                if past is not None and past.has_answered(action.generation, offset):
-                    continue
+                if action.key in state.forgotten:
+                    past = state.forgotten[action.key]
+                    if action.key in state.strange and past.awaits(action.generation, offset):
+                        decided += _take_up(state, action.key, past, at)
+                    elif past.has_answered(action.generation, offset):
+                        continue
                 known = state.rollouts.get(action.key)
                 if action.action != DELETE:
                     state.rollouts[action.key], outputs = machine.on_action(known, action, at)
@@ -185,16 +203,42 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
 
 def _taken_up(state: State, at: machine.Position) -> list[Any]:
     """Take up what is forgotten, at the first message that nothing published was caused by."""
+    while state.expected and state.expected[-1][0] < at.offset:
+        _, revision, key = state.expected.pop()
+        if key not in state.unproven:
+            continue
+        known = state.rollouts.get(key)
+        if known is None or known.revision < revision:
+            _estrange(state, key)
+        elif revision == state.unproven[key].last.revision:
+            del state.unproven[key]
     decided: list[Any] = []
     for key, past in sorted(state.forgotten.items()):
         if past.until < at.offset:
-            del state.forgotten[key]
-            state.alerts.remember(past.alerts.values())
-            if past.progress is not None:
-                state.told[key] = past.progress
-            state.rollouts[key], outputs = machine.take_up(state.rollouts[key], past, at)
-            decided += outputs
+            decided += _take_up(state, key, past, at)
     return decided
+
+
+def _take_up(state: State, key: str, past: Past, at: machine.Position) -> list[Any]:
+    del state.forgotten[key]
+    state.alerts.remember(past.alerts.values())
+    if past.progress is not None:
+        state.told[key] = past.progress
+    state.rollouts[key], outputs = machine.take_up(state.rollouts[key], past, at)
+    return outputs
+
+
+def _is_strange(state: State, key: str, spec: Rollout, at: machine.Position) -> bool:
+    """Whether a specification begins a rollout here of which no published command says so."""
+    following, _ = machine.on_spec(state.rollouts.get(key), spec, at)
+    return following.spec is spec and not state.unproven[key].tells(spec.generation, at.offset)
+
+
+def _estrange(state: State, key: str) -> None:
+    """Take what was published for another journal's: this one does not cause it where it was caused."""
+    state.strange.add(key)
+    state.forgotten[key] = state.unproven.pop(key)
+    state.rollouts[key] = Deployment(key)
 
 
 def _is_remembered(state: State, key: str, spec: Rollout, at: machine.Position) -> bool:
@@ -211,7 +255,7 @@ def _is_remembered(state: State, key: str, spec: Rollout, at: machine.Position) 
             return False
         if at.watermark_us - state.hears_from_us < needed_us:
             return False
-    del state.forgotten[key]
+    state.unproven[key] = state.forgotten.pop(key)
     state.rollouts[key] = replace(state.rollouts[key], revision=revision)
     return True
 

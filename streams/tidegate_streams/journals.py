@@ -147,7 +147,7 @@ class Journals:
     ) -> None:
         epoch = self._epoch
         if journal.state is None:
-            pasts = known.pasts(partition, journal.end_at_assignment)
+            pasts = known.pasts(partition)
             journal.state = fold.State(partition, self._rules, journal.starts_at, pasts)
         try:
             record = decode(value or b"", expect=fold.JOURNAL)

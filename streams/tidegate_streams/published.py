@@ -139,15 +139,13 @@ class Published:
         known = self.alerts.get(alert.fingerprint)
         return 0 if known is None else known.sequence
 
-    def pasts(self, partition: int, end: int) -> dict[str, Past]:
+    def pasts(self, partition: int) -> dict[str, Past]:
         """Return what was published of each deployment that a journal partition decides.
 
         Parameters
         ----------
         partition
             Of the journal.
-        end
-            Offset at its end.
         """
         return {
             key: Past(
@@ -156,7 +154,6 @@ class Published:
                 spec=self.specs.get((key, commands[max(commands)].generation)),
                 deleted=key in self.deleted,
                 alerts={mark: alert for mark, alert in self.alerts.items() if _rollout_key(alert) == key},
-                journal_end=end,
             )
             for key, commands in self.commands.items()
             if commands and _decider(commands) == partition

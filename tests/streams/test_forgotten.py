@@ -93,7 +93,7 @@ def run(messages, known, begins_at=0):
 
 def run_until_killed(messages, known, begins_at, sends):
     """The same until so many were sent; also the offset that it came to."""
-    pasts = known.pasts(PARTITION, len(messages))
+    pasts = known.pasts(PARTITION)
     state = fold.State(PARTITION, fold.Rules(), begins_at, pasts)
     sent = []
     for offset, message in enumerate(messages[begins_at:], begins_at):
@@ -276,15 +276,67 @@ def test_a_rollout_that_began_right_after_the_journal_does_is_forgotten_too_rath
     assert not of(DeploymentCommand, sent)
 
 
-def test_in_a_journal_made_anew_the_rollout_of_the_old_one_is_held(journal):
+@pytest.mark.parametrize("again", [False, True])
+def test_in_a_journal_made_anew_the_rollout_of_the_old_one_is_held_even_if_it_outgrew_the_old(journal, again):
+    made = journal()
+    messages, _ = running(made)
+    known = published(spec(1), spec(2))
+    run(messages, known)
+    last = max(known.commands[KEY])
+    fresh = journal()
+    anew = [fresh.beat(START + n * HOUR) for n in range(1, 3)]
+    anew += [fresh.rollout(encode(spec(1)))] if again else []
+    anew += [fresh.beat(START + n * HOUR) for n in range(3, 5 + len(messages))]
+    sent = run(anew, known)
+    assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
+    assert not of(DeploymentCommand, sent)
+    # The next generation goes on above what the old journal had caused, also after a restart.
+    anew += [fresh.rollout(encode(spec(2))), *panes(fresh, START + 99 * HOUR, last + 1, worse=True)]
+    commands = of(DeploymentCommand, run(anew, known))
+    assert [(c.generation, c.revision, c.action) for c in commands] == [
+        (2, last + 1, "start"),
+        (2, last + 2, "rollback"),
+    ]
+    assert run(anew, known) == []
+
+
+def test_in_a_journal_made_anew_that_is_still_short_the_next_generation_goes_on_above_the_old_one(journal):
+    made = journal()
+    known = published(spec(1), spec(2))
+    run([*[made.beat(START)] * 50, *running(made)[0]], known)
+    last = max(known.commands[KEY])
+    fresh = journal()
+    anew = [fresh.beat(START + HOUR), fresh.rollout(encode(spec(2)))]
+    sent = run(anew, known)
+    assert [(c.generation, c.revision) for c in of(DeploymentCommand, sent)] == [(2, last + 1)]
+    assert run(anew, known) == []
+
+
+def test_in_a_journal_made_anew_that_is_still_short_a_person_ends_the_old_rollout_at_once(journal):
+    made = journal()
+    known = published(spec(1))
+    run([*[made.beat(START)] * 4, *running(made)[0]], known)
+    last = max(known.commands[KEY])
+    fresh = journal()
+    anew = [fresh.beat(START + HOUR)] * 3 + [
+        fresh.rollout(encode(spec(1))),
+        fresh.action(encode(action("abort"))),
+    ]
+    sent = run(anew, known)
+    assert [(c.action, c.revision) for c in of(DeploymentCommand, sent)] == [("abort", last + 1)]
+    assert not of(DeploymentStatus, run(anew, known))
+
+
+def test_late_progress_of_a_process_that_has_lost_its_partitions_takes_no_evidence_from_a_rollout(journal):
     made = journal()
     messages, _ = running(made)
     known = published(spec(1))
+    # Some of it was written while this process read back, behind the end of the journal that it had seen.
     run(messages, known)
-    fresh = journal()
-    sent = run([fresh.beat(START + HOUR), fresh.rollout(encode(spec(1)))], known)
-    assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
-    assert not of(DeploymentCommand, sent)
+    messages += panes(made, START + 3 * 60 * SECOND, 1, worse=True, count=4)
+    sent = run(messages, known)
+    assert [command.action for command in of(DeploymentCommand, sent)][-1] == "rollback"
+    assert "rollout_state_lost" not in [alert.rule for alert in of(Alert, sent)]
 
 
 def held(made, minutes, busy_from):

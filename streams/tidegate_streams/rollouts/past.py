@@ -24,8 +24,6 @@ class Past:
         Whether the specification was withdrawn.
     alerts
         The last record of each alert about its rollouts.
-    journal_end
-        Offset at the end of the journal; what says it was caused behind it comes from another journal.
     """
 
     commands: Mapping[int, DeploymentCommand]
@@ -33,7 +31,6 @@ class Past:
     spec: Rollout | None = None
     deleted: bool = False
     alerts: Mapping[str, Alert] = field(default_factory=dict)
-    journal_end: int = 1 << 62
 
     @property
     def last(self) -> DeploymentCommand:
@@ -49,18 +46,30 @@ class Past:
         return told.state
 
     @property
+    def causes(self) -> list[tuple[int, int]]:
+        """Offset and revision of each command, in the order of revisions."""
+        return [(_cause(self.commands[revision]), revision) for revision in sorted(self.commands)]
+
+    @property
     def until(self) -> int:
         """Offset of the last message that something published was caused by; before it nothing is new."""
-        until = _cause(self.last)
-        if self.progress is not None and self.progress.generation == self.last.generation:
-            until = max(until, self.progress.version)
-        return until if until < self.journal_end else _BEFORE_ANY
+        if self.progress is None or not self._is_of_one_journal:
+            return _cause(self.last)
+        is_of_last = self.progress.generation == self.last.generation
+        return max(_cause(self.last), self.progress.version if is_of_last else _BEFORE_ANY)
+
+    @property
+    def _is_of_one_journal(self) -> bool:
+        """Whether offsets rise with revisions; where they fall, the journal was made anew."""
+        return self.causes == sorted(self.causes)
 
     def precedes(self, begins_at: int) -> bool:
         """Whether some of it was caused before the journal's present beginning."""
-        causes = [_cause(self.commands[revision]) for revision in sorted(self.commands)]
-        is_of_one_journal = self.until != _BEFORE_ANY and causes == sorted(causes)
-        return min(self.commands) > 1 or causes[0] < begins_at or not is_of_one_journal
+        return min(self.commands) > 1 or self.causes[0][0] < begins_at or not self._is_of_one_journal
+
+    def tells(self, generation: int, offset: int) -> bool:
+        """Whether a command of this generation was caused at this offset."""
+        return any(one.generation == generation and _cause(one) == offset for one in self.commands.values())
 
     def revision_before(self, generation: int, offset: int) -> int | None:
         """Return the revision that a specification was put upon, when it was taken in at this offset.
@@ -75,6 +84,10 @@ class Past:
     def has_answered(self, generation: int, offset: int) -> bool:
         """Whether an action for a generation met that generation, or a later one, up to this offset."""
         return any(one.generation >= generation and _cause(one) <= offset for one in self.commands.values())
+
+    def awaits(self, generation: int, offset: int) -> bool:
+        """Whether an action is for the last rollout, and no command of it came of this offset."""
+        return generation == self.last.generation and not self.tells(generation, offset)
 
 
 def _cause(command: DeploymentCommand) -> int:
