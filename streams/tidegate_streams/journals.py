@@ -148,6 +148,9 @@ class Journals:
         epoch = self._epoch
         if journal.state is None:
             pasts = known.pasts(partition)
+            # Windows from behind the end are another journal's; showing some a second time does no harm.
+            if known.windows.get(partition, -1) >= journal.end_at_assignment:
+                del known.windows[partition]
             journal.state = fold.State(partition, self._rules, journal.starts_at, pasts)
         try:
             record = decode(value or b"", expect=fold.JOURNAL)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from tidegate.codec import encode
 from tidegate.errors import InvariantBroken
-from tidegate.records import DeploymentCommand, SourceOffset
+from tidegate.records import DeploymentCommand, SourceOffset, WindowMetricsBatch
 from tidegate_infra.settings import Settings
 from tidegate_streams import journals, published
 from tidegate_streams.journals import Journals
@@ -179,3 +179,21 @@ def test_a_gap_in_the_journal_ends_the_process(known, monkeypatch, journal):
 
     with pytest.raises(InvariantBroken, match="lacks 1 to 1"):
         run(scenario())
+
+
+@pytest.mark.parametrize(("end", "shown"), [(0, [True]), (900, [True]), (901, [False])])
+def test_windows_of_a_journal_that_was_there_before_do_not_hide_those_of_this_one(
+    known, monkeypatch, journal, end, shown
+):
+    known.windows[2] = 900
+    asked = []
+    monkeypatch.setattr(journals.fold, "apply", lambda *_, windows: asked.append(windows) or [])
+
+    async def scenario():
+        held = assigned(start=0, end=end)
+        await take(held, 0, journal().beat(START))
+
+    run(scenario())
+    assert asked == shown
+    batch = WindowMetricsBatch(partition=2, offset=0, watermark=START, rows=b"")
+    assert [known.lacks(batch)] == shown
