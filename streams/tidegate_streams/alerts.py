@@ -20,6 +20,8 @@ class Alerts:
 
     firing: dict[str, Alert] = field(default_factory=dict)
     sequence: dict[str, int] = field(default_factory=dict)
+    published: Mapping[str, Alert] = field(default_factory=dict)
+    """The last record of alerts of which the journal may have deleted the first."""
 
     def remember(self, published: Iterable[Alert]) -> None:
         """Go on where the last record of each of these alerts stands."""
@@ -34,12 +36,20 @@ class Alerts:
         if (known is not None) == (alert.status == "firing"):
             return None
         alert.sequence = self.sequence.get(alert.fingerprint, 0) + 1
+        last = self.published.get(alert.fingerprint)
+        if last is not None and _follows(alert, last):
+            alert.sequence = max(alert.sequence, last.sequence + 1)
         self.sequence[alert.fingerprint] = alert.sequence
         if alert.status == "firing":
             self.firing[alert.fingerprint] = alert
         else:
             del self.firing[alert.fingerprint]
         return alert
+
+
+def _follows(alert: Alert, last: Alert) -> bool:
+    """Whether it is later in event time than what was published last, and not the same once more."""
+    return alert.ts > last.ts or (alert.ts == last.ts and last.status == "resolved" != alert.status)
 
 
 def series_overflow(shard: str, tenant: str, *, pane_us: int, excess: int, cap: int) -> Alert:

@@ -75,6 +75,8 @@ class State:
     """Offset of the first message that the journal still has."""
     pasts: Mapping[str, Past] = field(default_factory=dict)
     """Deployment key -> what was published of it."""
+    overflows: Mapping[str, Alert] = field(default_factory=dict)
+    """Fingerprint -> what was published last of each alert about too many series."""
     forgotten: dict[str, Past] = field(init=False)
     """Deployments from before the journal's beginning, until what is left says where they stand."""
     unproven: dict[str, Past] = field(init=False)
@@ -117,6 +119,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.late = Pool(self.rules.series_cap)
+        self.alerts.published = self.overflows
         self.forgotten = {key: past for key, past in self.pasts.items() if past.precedes(self.begins_at)}
         self.unproven = {key: past for key, past in self.pasts.items() if key not in self.forgotten}
         self.expected = sorted(

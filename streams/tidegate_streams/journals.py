@@ -151,7 +151,7 @@ class Journals:
             # Windows from behind the end are another journal's; showing some a second time does no harm.
             if known.windows.get(partition, -1) >= journal.end_at_assignment:
                 del known.windows[partition]
-            journal.state = fold.State(partition, self._rules, journal.starts_at, pasts)
+            journal.state = fold.State(partition, self._rules, journal.starts_at, pasts, known.overflows())
         try:
             record = decode(value or b"", expect=fold.JOURNAL)
             is_new = offset >= known.windows.get(partition, -1)

@@ -159,6 +159,10 @@ class Published:
             if commands and _decider(commands) == partition
         }
 
+    def overflows(self) -> dict[str, Alert]:
+        """Return the last record of each alert about too many series."""
+        return {mark: alert for mark, alert in self.alerts.items() if alert.rule == "series_overflow"}
+
     def hidden(self, partition: int) -> Iterator[tuple[str, DeploymentCommand]]:
         """Of each deployment of a journal partition the highest command, if a lower one stands behind it."""
         for key, commands in self.commands.items():

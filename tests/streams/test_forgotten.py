@@ -94,7 +94,7 @@ def run(messages, known, begins_at=0):
 def run_until_killed(messages, known, begins_at, sends):
     """The same until so many were sent; also the offset that it came to."""
     pasts = known.pasts(PARTITION)
-    state = fold.State(PARTITION, fold.Rules(), begins_at, pasts)
+    state = fold.State(PARTITION, fold.Rules(series_cap=6), begins_at, pasts, known.overflows())
     sent = []
     for offset, message in enumerate(messages[begins_at:], begins_at):
         for output in fold.apply(state, offset, message, windows=False):
@@ -337,6 +337,36 @@ def test_late_progress_of_a_process_that_has_lost_its_partitions_takes_no_eviden
     sent = run(messages, known)
     assert [command.action for command in of(DeploymentCommand, sent)][-1] == "rollback"
     assert "rollout_state_lost" not in [alert.rule for alert in of(Alert, sent)]
+
+
+def overflows(made, times):
+    """So often more series than allowed, for a pane each time."""
+    messages = []
+    for number in range(times):
+        pane_us = START + number * 60 * SECOND
+        messages += made.calls(
+            [made.Call(ts_us=pane_us + SECOND, dimensions={"variant": f"v{i}"}) for i in range(8)]
+        )
+        messages += [made.beat(pane_us + 10 * SECOND), made.beat(pane_us + 30 * SECOND)]
+    return messages
+
+
+@pytest.mark.parametrize("cut", [3, 6])
+def test_too_many_series_are_told_again_when_the_journal_has_forgotten_the_first_times(journal, cut):
+    made = journal()
+    messages = overflows(made, 4)
+    assert len(messages) == 12
+    known = published()
+    before = of(Alert, run(messages[:6], known))
+    after = of(Alert, run(messages, known, begins_at=cut))
+    assert [one.sequence for one in before] == [1, 2, 3, 4]
+    assert [(one.sequence, one.status) for one in after] == [
+        (5, "firing"),
+        (6, "resolved"),
+        (7, "firing"),
+        (8, "resolved"),
+    ]
+    assert run(messages, known, begins_at=cut) == []
 
 
 def held(made, minutes, busy_from):
