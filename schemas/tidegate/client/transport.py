@@ -1,5 +1,7 @@
 """Where encoded events go: Kafka, or a list in memory."""
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +13,15 @@ from tidegate.errors import ConfigError
 
 Settled = Callable[[bool], None]
 """Told once for each message whether it was confirmed."""
+
+
+# A fork in the middle of making a Kafka client leaves the child with librdkafka's locks held by nobody: its
+# own client would never be made, and the child never end. So a fork waits these few milliseconds.
+_making = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release
+    )
 
 
 class Transport(Protocol):
@@ -59,7 +70,8 @@ def check_kafka_settings(configuration: Configuration) -> None:
     from confluent_kafka import KafkaException, Producer
 
     try:
-        Producer(kafka_settings(configuration))
+        with _making:
+            Producer(kafka_settings(configuration))
     except KafkaException as error:
         said = error.args[0].str()
         if configuration.kafka_password:
@@ -71,7 +83,11 @@ def kafka_transport(configuration: Configuration, notices: Notices) -> Callable[
     """Return what makes a transport; loads its library now, not in a thread that a fork may cut."""
     import confluent_kafka  # noqa: F401
 
-    return lambda: KafkaTransport(configuration, notices)
+    def make() -> Transport:
+        with _making:
+            return KafkaTransport(configuration, notices)
+
+    return make
 
 
 class KafkaTransport:
