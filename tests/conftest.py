@@ -1,6 +1,7 @@
 """A real broker and a real store for every test that asks; each test has its own topics and database."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +20,15 @@ StartProcess = Callable[..., program.Program]
 
 # Records that are damaged on purpose make polars panic, which is caught; a backtrace of each costs seconds.
 os.environ["RUST_BACKTRACE"] = "0"
+
+# Under nohup or behind a shell's "&" these are ignored, and so they would be by every process a test starts.
+for number, usual in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
