@@ -1,8 +1,10 @@
 """Journals made by hand: what stage 1 would write about calls that a test lists."""
 
 import itertools
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -19,6 +21,9 @@ from tidegate.records import (
 )
 from tidegate.series import DIMENSIONS
 from tidegate_streams import histogram, partials, users
+
+# What several files of tests share stands in modules of its own beside them, found from the root.
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""The records that the rollout machine writes."""
+
+import json
+
+from tests.streams.drive import HOUR, Drive, latency, rate, rollout
+
+from tidegate import codec
+from tidegate.records import Alert, DeploymentCommand, Step
+from tidegate_streams.rollouts.state import State
+
+
+def test_every_alert_that_fires_resolves_and_a_pause_of_a_person_is_none():
+    drive = Drive(rollout(max_duration_us=HOUR, metrics=[rate(promotion_margin=1.11)])).serve_until("holding")
+    drive.act("resume")
+    drive.act("pause")
+    drive.serve_until("rolled_back", worse=30)
+    changes = [(alert.rule, alert.status, alert.severity) for alert in drive.of(Alert)]
+    assert changes == [
+        ("rollout_held", "firing", "warning"),
+        ("rollout_held", "resolved", "warning"),
+        ("rollout_rolled_back", "firing", "critical"),
+        ("rollout_rolled_back", "resolved", "critical"),
+    ]
+    rolled_back = drive.of(Alert)[2]
+    assert rolled_back.cause_id == drive.command.command_id
+    assert rolled_back.value >= rolled_back.threshold == 100
+    assert {pair.key: pair.value for pair in rolled_back.annotations}["summary"] == drive.command.reason
+
+
+def reached():
+    """A drive in each state that a specification can be in."""
+    gated = rollout(steps=[Step(weight_bp=1_000, min_calls=50, approval=True), Step(weight_bp=5_000)])
+    yield "initialising", Drive(gated)
+    yield "progressing", Drive(gated).serve_until("progressing")
+    yield "holding", Drive(gated).serve_until("holding")
+    for asked, state in (("promote", "promoting"), ("rollback", "rolling_back"), ("abort", "aborted")):
+        drive = Drive(gated).serve(4)
+        drive.act(asked)
+        yield state, drive
+    yield "succeeded", Drive(rollout()).serve_until("succeeded")
+    yield "rolled_back", Drive(rollout()).serve_until("rolled_back", worse=30)
+
+
+def test_every_command_is_complete_and_can_be_written():
+    for _, drive in reached():
+        for command in drive.of(DeploymentCommand):
+            assert sum(w.weight_bp for w in command.weights) == 10_000
+            assert command.reason.endswith((".", "so"))
+            assert [row.metric for row in command.evidence] == ["error_rate"]
+        ids = [command.command_id for command in drive.of(DeploymentCommand)]
+        assert len(set(ids)) == len(ids)
+        for record in drive.outputs:
+            assert codec.decode(codec.encode(record)) == record
+
+
+def test_the_same_journal_gives_the_same_commands_through_any_number_of_restarts():
+    def play(restart):
+        drive = Drive(rollout(metrics=[rate(), latency()]), seed=5)
+        for i in range(60):
+            drive.serve(1, histograms={"latency_us": {700 + i % 7: 300, 760: 20}}, users={i: 2})
+            if i == 20:
+                drive.act("pause")
+                drive.act("abort", generation=2)
+            if i == 24:
+                drive.act("resume")
+            if restart:
+                drive.state = State.from_dict(json.loads(json.dumps(drive.state.to_dict())))
+        return drive
+
+    straight, restarted = play(False), play(True)
+    assert restarted.state.to_dict() == straight.state.to_dict()
+    assert restarted.outputs == straight.outputs
