@@ -1,4 +1,4 @@
-"""Where things are: from flags, ``TIDEGATE_*`` variables, a local stack's file and defaults, in this order.
+"""Where things are: from flags, a named context, ``TIDEGATE_*`` variables, a local stack's file and defaults.
 
 What is acceptable (rollouts, alert policies) stands in files under review, not in settings.
 """
@@ -10,25 +10,46 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from tidegate.client.configuration import Configuration
 from tidegate.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tidegate_infra.contexts import Context
+
 PREFIX = "TIDEGATE_"
 STACK_FILE = "stack.json"
 
-# No settings, and read elsewhere: by crash points, and by the client in an application of the same shell.
-_NOT_OURS = frozenset({"TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE", "TIDEGATE_DISABLED"}) | {
-    PREFIX + field.name.upper() for field in dataclasses.fields(Configuration)
-}
+WHERE = (
+    "kafka",
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_username",
+    "kafka_ca",
+    "clickhouse",
+    "clickhouse_user",
+    "topic_prefix",
+    "schema_registry_url",
+    "data_dir",
+)
+"""Settings that say where something is and as whom, without secrets."""
+
+# No settings, and read elsewhere: by commands, crash points, and the client in an app of the same shell.
+_NOT_OURS = frozenset(
+    {"TIDEGATE_CONTEXT", "TIDEGATE_CONTEXTS", "TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE", "TIDEGATE_DISABLED"}
+) | {PREFIX + field.name.upper() for field in dataclasses.fields(Configuration)}
 
 # Kubernetes gives every container such variables for each service whose name begins with "tidegate".
 _KUBERNETES = re.compile(r"TIDEGATE_(.*_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+
+_ADDRESSES = frozenset({"clickhouse", "webhook_url", "schema_registry_url"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
@@ -125,6 +146,7 @@ class Settings(BaseSettings):
     log_json: bool = False
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _context: str = PrivateAttr(default="")
 
     @classmethod
     def load(cls, **flags: object) -> Self:
@@ -149,14 +171,37 @@ class Settings(BaseSettings):
         return cls._load({}, stack_only=False, data_dir=cls.model_fields["data_dir"].default)
 
     @classmethod
-    def _load(cls, flags: Mapping[str, object], *, stack_only: bool, data_dir: Path | None = None) -> Self:
+    def in_context(cls, context: "Context") -> Self:
+        """Read the settings of a named place.
+
+        What says where comes from it alone, so that no two places are mixed up; what it leaves out has its
+        default. Variables say the rest, secrets among it.
+        """
+        return cls._load({}, stack_only=False, context=context)
+
+    @classmethod
+    def _load(
+        cls,
+        flags: Mapping[str, object],
+        *,
+        stack_only: bool,
+        data_dir: Path | None = None,
+        context: "Context | None" = None,
+    ) -> Self:
         said = {name: value for name, value in flags.items() if value is not None}
-        environment = EnvSettingsSource(cls)()
-        where = said.get("data_dir", environment.get("data_dir", data_dir))
+        named: dict[str, object] = {} if context is None else dict(context.where)
+        is_place_named = stack_only or context is not None
+        environment = {
+            name: value
+            for name, value in EnvSettingsSource(cls)().items()
+            if not (is_place_named and name in WHERE)
+        }
+        where = (said | named).get("data_dir", environment.get("data_dir", data_dir))
         file = Path(str(where), STACK_FILE).absolute() if where else None
         stack = (_stack_settings(file), lambda _: f"stack file {file}")
+        place = (named, lambda _: "" if context is None else context.origin)
         variables = (environment, lambda name: f"env {PREFIX}{name.upper()}")
-        others = [stack] if stack_only else [variables, stack]
+        others = [stack, variables] if stack_only else [place, variables, stack]
         layers = [(said, lambda name: f"flag --{name.replace('_', '-')}"), *others]
         merged = {name: value for values, _ in reversed(layers) for name, value in values.items()}
         origins = {name: origin(name) for values, origin in reversed(layers) for name in values}
@@ -169,11 +214,35 @@ class Settings(BaseSettings):
             count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
             raise ConfigError("\n  ".join([f"{count} wrong:", *problems]))
         settings._origins.update(origins)
+        settings._context = "" if context is None else context.name
         return settings
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - theirs to give
+        init_settings: Source,
+        *_: Source,
+        **__: Source,
+    ) -> tuple[Source, ...]:
+        """Read nothing but what is given: `_load` puts the sources together, and notes which was which."""
+        return (init_settings,)
+
+    @classmethod
+    def refusals(cls, values: Mapping[str, object]) -> dict[str, str]:
+        """Return, of values by name, why each that no such setting can have is wrong."""
+        try:
+            cls.model_validate(values)
+        except ValidationError as error:
+            found = {str(one["loc"][0]): one for one in error.errors() if one["loc"]}
+            return {name: _why(found[name], values, cls) for name in values if name in found}
+        return {}
+
+    @classmethod
     def for_data_dir(cls, data_dir: Path, **flags: object) -> Self:
-        """Read the settings of the local stack that runs in `data_dir`, whatever the environment says.
+        """Read the settings of the local stack that runs in `data_dir`; variables say what it leaves out.
+
+        Those that say where are not among them.
 
         Raises
         ------
@@ -189,6 +258,10 @@ class Settings(BaseSettings):
     def origin(self, name: str) -> str:
         """Say where a value comes from: a flag, a variable, the stack's file or the default."""
         return self._origins.get(name, "default")
+
+    def said(self, address: str) -> str:
+        """Return an address as commands say it that change something there: with the context's name."""
+        return f"{address} (context {self._context})" if self._context else address
 
     def shown(self, name: str) -> str:
         """Return a value as it may be printed: secrets as stars, of a webhook only the host."""
@@ -300,25 +373,24 @@ def _problems(
 ) -> list[str]:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        what = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if not problem["loc"]:
-            lines.append(what)
+            lines.append(_words(problem))
             continue
         name = str(problem["loc"][0])
         origin = origins[name]
         if problem["type"] == "extra_forbidden":
             lines.append(f"{name} ({origin}) is unknown{_nearest(name, set(cls.model_fields))}")
-        elif _may_be_quoted(name, cls):
-            lines.append(f"{origin}: {values[name]!r} {what}")
         else:
-            lines.append(f"{origin}: {what}")
+            lines.append(f"{origin}: {_why(problem, values, cls)}")
     return lines
 
 
-def _may_be_quoted(name: str, cls: type[Settings]) -> bool:
+def _why(problem: ErrorDetails, values: Mapping[str, object], cls: type[Settings]) -> str:
+    name = str(problem["loc"][0])
     # An address may carry a secret in places nobody foresees.
-    return cls.model_fields[name].annotation is not SecretStr and name not in {
-        "clickhouse",
-        "webhook_url",
-        "schema_registry_url",
-    }
+    is_secret = cls.model_fields[name].annotation is SecretStr or name in _ADDRESSES
+    return _words(problem) if is_secret else f"{values[name]!r} {_words(problem)}"
+
+
+def _words(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -51,7 +51,8 @@ def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_the_public_surface_is_there() -> None:
     surface = {" ".join(words) for words in LEAVES}
     assert surface == {
-        *("up", "down", "status", "logs", "run", "emit", "sql", "ledger", "doctor", "version", "config show"),
+        *("up", "down", "status", "logs", "run", "emit", "sql", "ledger", "doctor", "version"),
+        *("config show", "config contexts"),
         *(
             f"rollout {verb}"
             for verb in ("apply", "lint", "diff", "list", "show", "status", "history", "delete")

@@ -10,7 +10,7 @@ from tidegate.errors import ConfigError
 from tidegate.metrics import CATALOGUE, LEVELS
 from tidegate.records import Step
 from tidegate_infra import rollout_file
-from tidegate_infra.rollout_file import RolloutFileError, load, quantities
+from tidegate_infra.rollout_file import FileError, load, quantities
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.yaml"))
@@ -44,7 +44,7 @@ metrics:
 
 
 def problems(text):
-    with pytest.raises(RolloutFileError) as caught:
+    with pytest.raises(FileError) as caught:
         load(text, "r.yaml")
     assert isinstance(caught.value, ConfigError)
     return caught.value.problems
@@ -158,7 +158,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file():
         "steps[1].weight",
         "metrics[1].promotionMargin",
     ]
-    with pytest.raises(RolloutFileError) as caught:
+    with pytest.raises(FileError) as caught:
         load(text, "r.yaml")
     assert str(caught.value).splitlines() == [str(problem) for problem in found]
 
@@ -190,7 +190,7 @@ def test_what_is_no_plain_document_is_refused_before_anything_is_expanded(text, 
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(RolloutFileError, match=r"nowhere\.yaml:1:1: cannot be read: No such file"):
+    with pytest.raises(FileError, match=r"nowhere\.yaml:1:1: cannot be read: No such file"):
         rollout_file.read(tmp_path / "nowhere.yaml")
 
 
@@ -216,7 +216,7 @@ def test_whatever_is_in_the_file_the_answer_is_a_rollout_or_its_problems(data):
             lines[i] = f"{lines[i].partition(':')[0]}: {value}"
     try:
         spec = load("\n".join(lines), "r.yaml")
-    except RolloutFileError as error:
+    except FileError as error:
         outcome = [str(problem) for problem in error.problems]
     else:
         outcome = spec.steps

@@ -154,6 +154,18 @@ def test_variables_of_the_client_in_the_same_shell_are_not_unknown(monkeypatch: 
     assert Settings.load().origin("kafka") == "default"
 
 
+def test_a_stack_that_is_named_is_not_mixed_with_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stack_file(tmp_path, kafka="file:1", range_ms="5")
+    for name, value in {"TOPIC_PREFIX": "x.", "CLICKHOUSE_PASSWORD": "p", "RANGE_MS": "9"}.items():
+        monkeypatch.setenv(f"TIDEGATE_{name}", value)
+    settings = Settings.for_data_dir(tmp_path)
+    assert (settings.kafka, settings.topic_prefix, settings.range_ms) == ("file:1", "", 5)
+    assert settings.clickhouse_password.get_secret_value() == "p"
+    assert settings.origin("clickhouse_password") == "env TIDEGATE_CLICKHOUSE_PASSWORD"
+
+
 def test_a_directory_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no stack runs in .*: start it with `tidegate up --data-dir"):
         Settings.for_data_dir(tmp_path)

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -36,6 +36,8 @@ COMMANDS = {
 }
 """Command -> its module in this package, and what it is for."""
 
+_OF_A_LOCAL_STACK = [name for name, (module, _) in COMMANDS.items() if module == "stack"]
+
 
 class Root(TyperGroup):
     """Group that imports a command's module when the command is called."""
@@ -58,11 +60,13 @@ class Root(TyperGroup):
         return group.commands.get(cmd_name, group)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; --data-dir before it holds as if it were said behind it."""
+        """Find the command; --data-dir and --context before it hold as if they were said behind it."""
         name, command, rest = super().resolve_command(ctx, args)
-        if ctx.params.get("data_dir") is not None:
-            said = {"data_dir": ctx.params["data_dir"]}
-            ctx.default_map = {name: said | dict.fromkeys(getattr(command, "commands", {}), said)}
+        said = {key: value for key, value in ctx.params.items() if value is not None}
+        source = ctx.get_parameter_source("context")
+        if name in _OF_A_LOCAL_STACK and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{name} is about a local stack: say --data-dir", param_hint="--context")
+        ctx.default_map = {name: said | dict.fromkeys(getattr(command, "commands", {}), said)}
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -127,5 +131,16 @@ app = typer.Typer(
 
 
 @app.callback()
-def _root(data_dir: DataDir = None) -> None:
+def _root(
+    data_dir: DataDir = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            envvar="TIDEGATE_CONTEXT",
+            help="Place to talk to: `config contexts`.",
+        ),
+    ] = None,
+) -> None:
     """Take what may be said before the command; `Root.resolve_command` hands it on."""

@@ -1,22 +1,45 @@
-"""``tidegate config``: the settings in force."""
+"""``tidegate config``: the settings in force, and the places that have a name."""
 
-from tidegate_infra.cli.options import DataDir, Json, Output, chosen, noun, settings_of
-from tidegate_infra.cli.output import Format, write_rows
+import typer
+
+from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_of
+from tidegate_infra.cli.output import Format, say, write_rows
 
 app = noun("Settings and where they come from.")
 
 
-@app.callback()
-def _config() -> None:
-    """Settings and where they come from."""
-
-
 @app.command()
-def show(data_dir: DataDir = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
+def show(
+    data_dir: DataDir = None, context: Context = None, output: Output = Format.TABLE, as_json: Json = False
+) -> None:
     """List every setting, its value and its origin; secrets are masked."""
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     rows = [
         {"setting": name, "value": settings.shown(name), "origin": settings.origin(name)}
         for name in type(settings).model_fields
     ]
     write_rows(rows, ("setting", "value", "origin"), chosen(output, as_json))
+
+
+@app.command()
+def contexts(ctx: typer.Context, output: Output = Format.TABLE, as_json: Json = False) -> None:
+    """List the named contexts: places that --context and TIDEGATE_CONTEXT may name."""
+    from tidegate_infra import contexts as named
+    from tidegate_infra.document import FileError
+
+    file = named.path()
+    current = ctx.find_root().params["context"]
+    if not file.exists():
+        say(f"no contexts: {file} is not there")
+        return
+    try:
+        found = named.read(file)
+    except FileError as error:
+        say(str(error))
+        raise typer.Exit(error.exit_code) from None
+    rows = [
+        {"current": name == current, "context": name, **one.where, **one.defaults}
+        for name, one in found.items()
+    ]
+    columns = ("current", "context", "kafka", "clickhouse", "data_dir", "tenant", "environment")
+    write_rows(rows, columns, chosen(output, as_json))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tidegate_infra.cli.options import (
+    Context,
     DataDir,
     Environment,
     Json,
@@ -42,6 +43,7 @@ def show(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
     watch: Watch = False,
@@ -57,7 +59,7 @@ def show(
     from tidegate_infra.cli.rollout_view import weights_text, within
     from tidegate_infra.kafka import scan
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     how = chosen(output, as_json)
 
     def read() -> list[dict[str, Any]]:
@@ -102,6 +104,7 @@ def log(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +113,7 @@ def log(
     Kafka keeps the newest command of a deployment, and all of the last 30 days; the store's table
     deployment_commands keeps every one.
     """
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     entries = [
         entry
         for entry in _entries(settings)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tidegate.errors import ConfigError
-from tidegate_infra.cli.options import DataDir, DryRun, Json, Output, Yes, agreed, chosen, noun, settings_of
+from tidegate_infra.cli.options import (
+    Context,
+    DataDir,
+    DryRun,
+    Json,
+    Output,
+    Yes,
+    agreed,
+    chosen,
+    noun,
+    settings_of,
+)
 from tidegate_infra.cli.output import Format, say, time_text, to_json, write, write_one, write_rows
 
 if TYPE_CHECKING:
@@ -27,13 +38,14 @@ def list_(
     reason: Why = None,
     last: Annotated[int | None, typer.Option("--last", "-n", min=1, help="Only the newest so many.")] = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
     """List the dead letters, oldest first."""
     rows = [
         _row(message, letter)
-        for message, letter in _letters(settings_of(data_dir))
+        for message, letter in _letters(settings_of(data_dir, context))
         if topic in (None, letter.topic) and reason in (None, letter.reason)
     ]
     rows.sort(key=lambda row: row["ts"])
@@ -50,11 +62,12 @@ def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `dlq list` prints it.")],
     raw: Annotated[bool, typer.Option("--raw", help="Write the bytes themselves.")] = False,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
     """Show one dead letter: where it came from, why it was refused, and its bytes."""
-    message, letter = _one(settings_of(data_dir), letter_id)
+    message, letter = _one(settings_of(data_dir, context), letter_id)
     value = message.value() or b""
     if raw:
         import sys
@@ -82,6 +95,7 @@ def requeue(
     yes: Yes = False,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Put dead letters back to the end of the topic they came from, when what refused them was repaired.
@@ -93,7 +107,7 @@ def requeue(
 
     if not (ids or topic or reason or every):
         raise typer.BadParameter("say which: by ID, --topic, --reason or --all", param_hint="ID")
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     found = {_id(message): (message, letter) for message, letter in _letters(settings)}
     unknown = [one for one in ids or [] if one not in found]
     if unknown:
@@ -103,7 +117,7 @@ def requeue(
         for one, (message, letter) in found.items()
         if (not ids or one in ids) and topic in (None, letter.topic) and reason in (None, letter.reason)
     }
-    target = f"{len(chosen_letters)} dead letters on {settings.kafka}"
+    target = f"{len(chosen_letters)} dead letters on {settings.said(settings.kafka)}"
     if not dry_run and chosen_letters:
         agreed(f"Put back {target}?", yes=yes)
         send(

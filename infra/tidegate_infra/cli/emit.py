@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from tidegate.errors import ConfigError, DependencyUnavailable
-from tidegate_infra.cli.options import DataDir, Json, noun, settings_of
+from tidegate_infra.cli.options import Context, DataDir, Json, noun, settings_of
 from tidegate_infra.cli.output import say, to_json, write
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def emit(
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long Kafka may take to confirm the rest.")
     ] = 30,
     data_dir: DataDir = None,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Send JSON lines to Kafka: calls, feedback and evaluations.
@@ -64,7 +65,7 @@ def emit(
     if until is not None and not end_of_stream:
         raise typer.BadParameter("goes with --end-of-stream", param_hint="--until")
     until_us = None if until is None else _time(until)
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     with _opened(file) as lines:
         scan.check_topics(settings, [topics.CALLS, topics.FEEDBACK, topics.EVALUATIONS, topics.PRODUCERS])
         client = Client(_configuration(settings, tenant, environment, app_name, content, timeout))

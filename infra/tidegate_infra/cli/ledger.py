@@ -4,7 +4,7 @@ import dataclasses
 
 import typer
 
-from tidegate_infra.cli.options import DataDir, Json, Output, Tenant, chosen, noun, settings_of
+from tidegate_infra.cli.options import Context, DataDir, Json, Output, Tenant, chosen, noun, settings_of
 from tidegate_infra.cli.output import Format, say, write_rows
 
 app = noun("Account for every event of every producer.")
@@ -28,6 +28,7 @@ _COLUMNS = (
 def ledger(
     tenant: Tenant = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +40,7 @@ def ledger(
     from tidegate_infra import ledger as ledgers
     from tidegate_infra.cli.store import connected
 
-    with connected(settings_of(data_dir)) as store:
+    with connected(settings_of(data_dir, context)) as store:
         accounts = [row for row in ledgers.ledger(store) if tenant in (None, row.tenant)]
     rows = [dataclasses.asdict(account) for account in accounts]
     write_rows(rows, _COLUMNS, chosen(output, as_json), wide=("tenant", "reported"))

@@ -4,7 +4,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate_infra.cli.options import DataDir, DryRun, Json, Output, Yes, agreed, chosen, noun, settings_of
+from tidegate_infra.cli.options import (
+    Context,
+    DataDir,
+    DryRun,
+    Json,
+    Output,
+    Yes,
+    agreed,
+    chosen,
+    noun,
+    settings_of,
+)
 from tidegate_infra.cli.output import Format, say, to_json, write, write_rows
 
 if TYPE_CHECKING:
@@ -14,12 +25,14 @@ app = noun("Tables of the store as code.")
 
 
 @app.command()
-def status(data_dir: DataDir = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
+def status(
+    data_dir: DataDir = None, context: Context = None, output: Output = Format.TABLE, as_json: Json = False
+) -> None:
     """List the migrations: applied, pending, changed or unknown; exit 1 unless all are applied."""
     from tidegate_infra.cli.store import connected
     from tidegate_infra.clickhouse import migrations
 
-    with connected(settings_of(data_dir)) as store:
+    with connected(settings_of(data_dir, context)) as store:
         rows = [
             {"number": one.number, "name": one.name, "state": one.state} for one in migrations.status(store)
         ]
@@ -34,18 +47,19 @@ def up(
     yes: Yes = False,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Apply the migrations that are pending; makes the database if it is not there."""
     from tidegate_infra.cli.store import connected
     from tidegate_infra.clickhouse import migrations
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     with connected(settings, readonly=False) as store:
         steps = migrations.up(store, to=to, dry_run=True)
         if steps and not dry_run:
             _announce(steps)
-            agreed(f"Migrate {settings.clickhouse}?", yes=yes, alone=True)
+            agreed(f"Migrate {settings.said(settings.clickhouse)}?", yes=yes, alone=True)
             steps = migrations.up(store, to=to)
     _print(steps, dry_run, as_json)
 
@@ -58,18 +72,19 @@ def down(
     yes: Yes = False,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Take migrations back, the last one first. Tables are dropped with their rows."""
     from tidegate_infra.cli.store import connected
     from tidegate_infra.clickhouse import migrations
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     with connected(settings, readonly=False) as store:
         steps = migrations.down(store, to=to, dry_run=True)
         if steps and not dry_run:
             _announce(steps)
-            agreed(f"Drop these tables of {settings.clickhouse} with their rows?", yes=yes)
+            agreed(f"Drop these tables of {settings.said(settings.clickhouse)} with their rows?", yes=yes)
             steps = migrations.down(store, to=to)
     _print(steps, dry_run, as_json)
 

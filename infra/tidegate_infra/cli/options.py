@@ -14,12 +14,47 @@ from tidegate_infra.cli.output import Format, say
 if TYPE_CHECKING:
     from tidegate_infra.settings import Settings
 
+
+def _named(ctx: typer.Context, name: str | None) -> str | None:
+    """Find the context, and let its tenant and environment stand where the command line says none."""
+    if name is None or ctx.resilient_parsing:
+        return name
+    if ctx.params.get("data_dir") is not None and _is_from_variable(ctx):
+        return None
+    from tidegate_infra import contexts
+    from tidegate_infra.document import FileError
+
+    try:
+        defaults = contexts.find(name).defaults
+    except FileError as error:
+        say(str(error))
+        raise typer.Exit(error.exit_code) from None
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return name
+
+
+def _is_from_variable(ctx: typer.Context) -> bool:
+    here, root = (one.get_parameter_source("context") for one in (ctx, ctx.find_root()))
+    return (here and here.name, root and root.name) == ("DEFAULT_MAP", "ENVIRONMENT")
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
+        is_eager=True,  # --context has to know whether it is said
         help="Local stack to talk to; else TIDEGATE_* say where, else .tidegate if it runs.",
+    ),
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="NAME",
+        is_eager=True,
+        callback=_named,
+        help="Place to talk to, of `config contexts`; else TIDEGATE_CONTEXT names one.",
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
@@ -46,8 +81,8 @@ def noun(help_text: str) -> typer.Typer:
     )
 
 
-def settings_of(data_dir: Path | None) -> "Settings":
-    """Read the settings: of the local stack that is named, else of the environment, else of the stack here.
+def settings_of(data_dir: Path | None, context: str | None) -> "Settings":
+    """Read the settings: of the local stack or the context that is named, else of the environment, else here.
 
     Raises
     ------
@@ -57,8 +92,15 @@ def settings_of(data_dir: Path | None) -> "Settings":
     from tidegate_infra.settings import STACK_FILE, Settings
 
     if data_dir is not None:
+        if context is not None:
+            raise typer.BadParameter("names another place than --data-dir: say one", param_hint="--context")
         return Settings.for_data_dir(data_dir)
-    settings = Settings.load()
+    if context is None:
+        settings = Settings.load()
+    else:
+        from tidegate_infra import contexts
+
+        settings = Settings.in_context(contexts.find(context))
     if settings.origin("kafka") != "default":
         return settings
     is_there = (settings.data_dir / STACK_FILE).exists()
@@ -109,6 +151,7 @@ def chosen(output: Format, as_json: bool) -> Format:
 
 
 __all__ = [
+    "Context",
     "DataDir",
     "DryRun",
     "Environment",

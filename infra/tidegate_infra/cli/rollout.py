@@ -7,6 +7,7 @@ import typer
 
 from tidegate_infra.cli import rollout_action, rollout_spec
 from tidegate_infra.cli.options import (
+    Context,
     DataDir,
     Environment,
     Json,
@@ -35,6 +36,7 @@ def list_(
         bool, typer.Option("--deleted", help="Those too whose specification is gone.")
     ] = False,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
     watch: Watch = False,
@@ -42,7 +44,7 @@ def list_(
     """List the rollouts and where each stands."""
     from tidegate_infra.cli.rollout_view import weights_text, within
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     how = chosen(output, as_json)
 
     def read() -> list[dict[str, Any]]:
@@ -72,6 +74,7 @@ def show(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
     watch: Watch = False,
@@ -79,7 +82,7 @@ def show(
     """Show one rollout: state, weights, and what every metric says with its evidence."""
     from tidegate_infra.cli.rollout_view import lines
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     watched(
         lambda: _view(settings, name, tenant, environment),
         lambda view: write_one(view, chosen(output, as_json), lambda: lines(view)),
@@ -98,6 +101,7 @@ def status(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +111,7 @@ def status(
     """
     from tidegate_infra.cli.rollout_view import ENDED, PROMOTED, ROLLED_BACK, weights_text
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     view = _view(settings, name, tenant, environment)
     if wait and view["state"] not in ENDED:
         view = _awaited(settings, view, timeout)
@@ -153,6 +157,7 @@ def history(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -164,7 +169,7 @@ def history(
     from tidegate_infra import rollout_log
     from tidegate_infra.cli.rollout_view import found
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
     events = rollout_log.history(settings, found(name, specs, progress, tenant, environment))
     how = chosen(output, as_json)

@@ -9,6 +9,7 @@ import typer
 
 from tidegate.errors import Refused
 from tidegate_infra.cli.options import (
+    Context,
     DataDir,
     DryRun,
     Environment,
@@ -67,6 +68,7 @@ def _command(action: str) -> Callable[..., None]:
         tenant: Tenant = None,
         environment: Environment = None,
         data_dir: DataDir = None,
+        context: Context = None,
         as_json: Json = False,
     ) -> None:
         from tidegate import codec
@@ -74,7 +76,7 @@ def _command(action: str) -> Callable[..., None]:
         from tidegate_infra import rollout_log
         from tidegate_infra.cli.rollout_view import found, shown
 
-        settings = settings_of(data_dir)
+        settings = settings_of(data_dir, context)
         specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
         key = found(name, specs, {}, tenant, environment)
         view = shown(specs[key], progress.get(key))
@@ -90,7 +92,7 @@ def _command(action: str) -> Callable[..., None]:
             ts=now_us,
             expires_at=None if expires_in is None else now_us + round(expires_in * 1e6),
         )
-        target = f"{view['name']} of {key} on {settings.kafka}"
+        target = f"{view['name']} of {key} on {settings.said(settings.kafka)}"
         if dry_run:
             say(f"would {action} {target}, which is {view['state']}")
             write(codec.as_json(record))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate_infra.cli.options import (
+    Context,
     DataDir,
     DryRun,
     Environment,
@@ -50,7 +51,7 @@ def lint(
         try:
             spec = rollout_file.read(path)
             say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
-        except rollout_file.RolloutFileError as error:
+        except rollout_file.FileError as error:
             say(str(error))
             problems, code = error.problems, error.exit_code
         if as_json:
@@ -65,7 +66,7 @@ def _read(file: Path) -> "Rollout":
 
     try:
         return rollout_file.read(file)
-    except rollout_file.RolloutFileError as error:
+    except rollout_file.FileError as error:
         say(str(error))
         raise typer.Exit(error.exit_code) from None
 
@@ -79,6 +80,7 @@ def apply(
     yes: Yes = False,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Make a file's specification the present one of its deployment.
@@ -90,11 +92,11 @@ def apply(
     from tidegate_infra import rollout_log
 
     spec = dataclasses.replace(_read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000)
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings, key)
     spec = dataclasses.replace(spec, generation=present.generation + 1)
-    target = f"{key} on {settings.kafka}"
+    target = f"{key} on {settings.said(settings.kafka)}"
     if present.spec is not None and present.spec.spec_hash == spec.spec_hash and not again:
         say(f"{target}: {spec.name} is unchanged (generation {present.generation}); nothing was written")
         _applied(present.spec, "unchanged", as_json)
@@ -126,14 +128,14 @@ def _applied(spec: "Rollout", what: str, as_json: bool) -> None:
         )
 
 
-def diff(file: File, data_dir: DataDir = None, as_json: Json = False) -> None:
+def diff(file: File, data_dir: DataDir = None, context: Context = None, as_json: Json = False) -> None:
     """Print how a file differs from the present specification; exit 1 when it does."""
     from tidegate.series import deployment_key
     from tidegate_infra import rollout_log
 
     spec = _read(file)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
-    present = rollout_log.present(settings_of(data_dir), key).spec
+    present = rollout_log.present(settings_of(data_dir, context), key).spec
     differs = present is None or present.spec_hash != spec.spec_hash
     before = [] if present is None else present.source_yaml.splitlines()
     name = "nothing" if present is None else f"{key} generation {present.generation}"
@@ -154,15 +156,16 @@ def delete(
     tenant: Tenant = None,
     environment: Environment = None,
     data_dir: DataDir = None,
+    context: Context = None,
 ) -> None:
     """Withdraw a specification: a rollout that has not ended is aborted, all traffic goes to the baseline."""
     from tidegate_infra import rollout_log
     from tidegate_infra.cli.rollout_view import found
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     specs = rollout_log.specs(settings)
     key = found(name, specs, {}, tenant, environment)
-    target = f"{key} on {settings.kafka}"
+    target = f"{key} on {settings.said(settings.kafka)}"
     if dry_run:
         say(f"{target}: would delete rollout {specs[key].name}")
         return

@@ -6,7 +6,7 @@ from typing import IO, Annotated, cast
 
 import typer
 
-from tidegate_infra.cli.options import DataDir, Json, Output, chosen, noun, settings_of
+from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_of
 from tidegate_infra.cli.output import Format, from_json_lines, to_yaml, write
 
 app = noun("Query the store.")
@@ -26,6 +26,7 @@ def sql(
         bool, typer.Option("--write", help="Allow statements that change something.")
     ] = False,
     data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -40,7 +41,7 @@ def sql(
     text = sys.stdin.read() if query == "-" else query
     how = chosen(output, as_json)
     headers = {"X-ClickHouse-Format": _FORMATS[how]}
-    with connected(settings_of(data_dir), readonly=not may_write) as store:
+    with connected(settings_of(data_dir, context), readonly=not may_write) as store:
         answer = cast("IO[bytes]", store.raw_stream(text, transport_settings=headers))
         if how is Format.YAML:
             write(to_yaml(from_json_lines(answer.read().decode())))

@@ -3,7 +3,18 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tidegate_infra.cli.options import DataDir, DryRun, Json, Output, Yes, agreed, chosen, noun, settings_of
+from tidegate_infra.cli.options import (
+    Context,
+    DataDir,
+    DryRun,
+    Json,
+    Output,
+    Yes,
+    agreed,
+    chosen,
+    noun,
+    settings_of,
+)
 from tidegate_infra.cli.output import Format, say, write, write_rows
 
 if TYPE_CHECKING:
@@ -13,27 +24,35 @@ app = noun("Topics as code.")
 
 
 @app.command()
-def plan(data_dir: DataDir = None, output: Output = Format.TABLE, as_json: Json = False) -> None:
+def plan(
+    data_dir: DataDir = None, context: Context = None, output: Output = Format.TABLE, as_json: Json = False
+) -> None:
     """Compare Kafka with the topic table: what `apply` would create, alter or refuse."""
     from tidegate_infra.kafka import scan, topics
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     scan.check_answers(settings)
     _print(topics.plan(settings), chosen(output, as_json))
 
 
 @app.command()
-def apply(data_dir: DataDir = None, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False) -> None:
+def apply(
+    data_dir: DataDir = None,
+    context: Context = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
     """Create the topics that are missing and set their configuration. Partition counts never change."""
     from tidegate_infra.kafka import scan, topics
 
-    settings = settings_of(data_dir)
+    settings = settings_of(data_dir, context)
     scan.check_answers(settings)
     changes = topics.plan(settings)
     if not dry_run and changes:
         for change in changes:
             say(str(change))
-        agreed(f"Change the topics of {settings.kafka}?", yes=yes, alone=True)
+        agreed(f"Change the topics of {settings.said(settings.kafka)}?", yes=yes, alone=True)
         changes = topics.apply(settings)
     _print(changes, chosen(Format.TABLE, as_json))
 

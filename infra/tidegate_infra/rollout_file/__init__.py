@@ -1,6 +1,5 @@
 """Rollout files: what operators write -> `Rollout`, or every mistake at once, each with its line.
 
-``document``        YAML -> nodes with positions; what is no plain document is refused here
 ``quantities``      ``10%``, ``24h``, ``1.10 odds`` -> numbers
 ``specification``   nodes -> `Rollout`
 """
@@ -8,10 +7,11 @@
 from pathlib import Path
 
 from tidegate.records import Rollout
-from tidegate_infra.rollout_file.document import MAX_BYTES, Problem, RolloutFileError, compose
+from tidegate_infra import document
+from tidegate_infra.document import MAX_BYTES, FileError, Problem
 from tidegate_infra.rollout_file.specification import specification
 
-__all__ = ["MAX_BYTES", "Problem", "RolloutFileError", "load", "read"]
+__all__ = ["MAX_BYTES", "FileError", "Problem", "load", "read"]
 
 
 def read(path: Path) -> Rollout:
@@ -29,16 +29,10 @@ def read(path: Path) -> Rollout:
 
     Raises
     ------
-    RolloutFileError
+    FileError
         With all problems of the file.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}; give the path of a rollout file"
-        raise RolloutFileError([Problem(str(path), 1, 1, "", what)]) from error
-    return load(data, str(path))
+    return load(document.read(path), str(path))
 
 
 def load(source: Path | str | bytes, name: str = "rollout") -> Rollout:
@@ -58,10 +52,10 @@ def load(source: Path | str | bytes, name: str = "rollout") -> Rollout:
 
     Raises
     ------
-    RolloutFileError
+    FileError
         With all problems of the text.
     """
     if isinstance(source, Path):
         return read(source)
-    text, root = compose(source, name)
+    text, root = document.compose(source, name, "`apiVersion: tidegate/v1` and `kind: Rollout`")
     return specification(root, text)

@@ -8,8 +8,8 @@ import xxhash
 from tidegate import codec
 from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
 from tidegate.records import DecisionMetric, Rollout, Step, Variant
+from tidegate_infra.document import Element, FileError, Section, suggestion
 from tidegate_infra.rollout_file import quantities
-from tidegate_infra.rollout_file.document import Element, RolloutFileError, Section, suggestion
 from tidegate_infra.rollout_file.quantities import Margin
 
 API_VERSION = "tidegate/v1"
@@ -50,7 +50,7 @@ def specification(root: Element, text: str) -> Rollout:
 
     Raises
     ------
-    RolloutFileError
+    FileError
         With all problems.
     """
     top = root.section()
@@ -93,7 +93,7 @@ def specification(root: Element, text: str) -> Rollout:
     )
     top.close(later=("freezes", "filters"))
     if root.problems.found:
-        raise RolloutFileError(root.problems.found)
+        raise FileError(root.problems.found)
     plan = codec.as_json(replace(spec, source_yaml=""))
     return replace(spec, spec_hash=xxhash.xxh64_hexdigest(plan.encode()))
 

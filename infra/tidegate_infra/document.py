@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ruamel.yaml import YAML
@@ -13,7 +14,7 @@ from tidegate.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
-"""A rollout file nests four levels; what nests deeper is an attack on the parser."""
+"""Our files nest four levels; what nests deeper is an attack on the parser."""
 
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
@@ -47,8 +48,8 @@ class Problem:
         return f"{self.file}:{self.line}:{self.column}: {path}{self.message}"
 
 
-class RolloutFileError(ConfigError):
-    """A rollout file has mistakes; nothing was applied.
+class FileError(ConfigError):
+    """A file that a person wrote has mistakes; nothing was applied.
 
     Parameters
     ----------
@@ -61,7 +62,22 @@ class RolloutFileError(ConfigError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def compose(source: str | bytes, name: str) -> tuple[str, "Element"]:
+def read(path: Path) -> bytes:
+    """Read a file, as far as one byte above `MAX_BYTES`.
+
+    Raises
+    ------
+    FileError
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        _refuse(str(path), None, f"cannot be read: {error.strerror}; give the path of a file")
+
+
+def compose(source: str | bytes, name: str, begins_with: str) -> tuple[str, "Element"]:
     """Parse one plain YAML document.
 
     Parameters
@@ -70,6 +86,8 @@ def compose(source: str | bytes, name: str) -> tuple[str, "Element"]:
         Text, or its bytes in UTF-8.
     name
         What problems call it.
+    begins_with
+        What such a file begins with, for who gives an empty one.
 
     Returns
     -------
@@ -78,13 +96,13 @@ def compose(source: str | bytes, name: str) -> tuple[str, "Element"]:
 
     Raises
     ------
-    RolloutFileError
+    FileError
         Not UTF-8, no YAML, empty, over 1 MB, several documents, aliases, or nested too deeply. Nothing is
         expanded before these are checked.
     """
     data = source.encode(errors="surrogatepass") if isinstance(source, str) else source
     if len(data) > MAX_BYTES:
-        _refuse(name, None, f"over {MAX_BYTES:,} bytes: a rollout file is a few hundred lines at most")
+        _refuse(name, None, f"over {MAX_BYTES:,} bytes: a few hundred lines are enough")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -97,7 +115,7 @@ def compose(source: str | bytes, name: str) -> tuple[str, "Element"]:
     except YAMLError as error:
         _refuse(name, None, f"no YAML: {str(error).splitlines()[0]}")
     if node is None:
-        _refuse(name, None, "empty: a rollout file starts with `apiVersion: tidegate/v1` and `kind: Rollout`")
+        _refuse(name, None, f"empty: begin with {begins_with}")
     return text, Element(node, "", Problems(name))
 
 
@@ -108,20 +126,20 @@ def _check_events(text: str, name: str) -> None:
         if kind == "DocumentStartEvent":
             documents += 1
             if documents > 1:
-                _refuse(name, event.start_mark, "a second document: keep one rollout a file")
+                _refuse(name, event.start_mark, "a second document: keep one a file")
         elif kind == "AliasEvent":
             _refuse(name, event.start_mark, f"alias *{event.anchor}: write the value out instead")
         elif kind in ("MappingStartEvent", "SequenceStartEvent"):
             depth += 1
             if depth > MAX_DEPTH:
-                _refuse(name, event.start_mark, f"nested over {MAX_DEPTH} levels deep: rollouts need four")
+                _refuse(name, event.start_mark, f"nested over {MAX_DEPTH} levels deep: four are enough")
         elif kind in ("MappingEndEvent", "SequenceEndEvent"):
             depth -= 1
 
 
 def _refuse(name: str, mark: Any, message: str) -> NoReturn:
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    raise RolloutFileError([Problem(name, line, column, "", message)])
+    raise FileError([Problem(name, line, column, "", message)])
 
 
 class Problems:
@@ -161,7 +179,7 @@ class Element:
         self.path = path
         self.problems = problems
         if node.tag not in _PLAIN_TAGS:
-            self.complain(f"tag {node.tag}: rollout files take plain values only, remove it")
+            self.complain(f"tag {node.tag}: plain values only are taken, remove it")
 
     def complain(self, message: str) -> None:
         """Note a problem here."""
