@@ -14,8 +14,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults import history
+from tests.faults.disk import can_be_mounted
 from tests.faults.run import run
-from tests.faults.schedule import TARGETS, schedule
+from tests.faults.schedule import KINDS, schedule
 
 MOST_SECONDS = 420
 """A run that takes longer hangs; killed, it takes its stack with it."""
@@ -26,8 +27,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="how many runs")
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
-    parser.add_argument("--faults", type=int, default=12, help="faults a run")
-    parser.add_argument("--span", type=float, default=40.0, help="seconds within which they begin")
+    parser.add_argument("--faults", type=int, default=24, help="faults a run")
+    parser.add_argument("--span", type=float, default=50.0, help="seconds within which they begin")
+    parser.add_argument("--session", type=float, default=4.0, help="seconds of silence that Kafka bears")
     parser.add_argument(
         "--dir",
         type=Path,
@@ -37,9 +39,8 @@ def main() -> int:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        found = run(
-            asked.first, schedule(asked.first, asked.faults, asked.span), _directory(asked, asked.first)
-        )
+        faults = schedule(asked.first, asked.faults, asked.span, asked.session)
+        found = run(asked.first, faults, _directory(asked, asked.first), round(asked.session * 1_000))
         return 1 if found else 0
     for seed in range(asked.first, asked.first + asked.seeds):
         _run_apart(asked, seed)
@@ -55,12 +56,15 @@ def _run_apart(asked: argparse.Namespace, seed: int) -> None:
     directory = _directory(asked, seed)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    arguments = ["--first", seed, "--faults", asked.faults, "--span", asked.span, "--dir", asked.dir, "--one"]
+    arguments = ["--first", seed, "--faults", asked.faults, "--span", asked.span]
+    arguments += ["--session", asked.session, "--dir", asked.dir, "--one"]
+    command = [sys.executable, "-m", "tests.faults", *map(str, arguments)]
+    if can_be_mounted():
+        # What the run mounts nobody else sees, and it is gone with the run.
+        command = ["unshare", "--mount", *command]
     began_s = time.monotonic()
     with (directory / "run.log").open("wb") as log:
-        one = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults", *map(str, arguments)], stdout=log, stderr=log
-        )
+        one = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             code = one.wait(MOST_SECONDS)
         except subprocess.TimeoutExpired:
@@ -101,7 +105,7 @@ def table(directory: Path) -> str:
         if any(line["what"] == "violation" for line in lines):
             bad.update(set(faults))
     rows = [f"{'fault':10} {'struck':>6} {'runs':>5} {'runs with violations':>21}"]
-    rows += [f"{kind:10} {struck[kind]:6} {runs[kind]:5} {bad[kind]:21}" for kind in TARGETS]
+    rows += [f"{kind:10} {struck[kind]:6} {runs[kind]:5} {bad[kind]:21}" for kind in KINDS]
     rows.append(f"{'all':10} {struck.total():6} {sums['runs']:5}")
     rows.append(
         f"{sums['stored']} events to be stored, {sums['duplicates']} duplicates, {sums['dead']} dead "

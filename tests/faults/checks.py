@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 from tests.faults import truth as truths
+from tests.faults.operator import Asked, unequal_effects
 from tests.faults.traffic import LONG_PAST, App, Place
 from tests.faults.truth import COUNTS, TABLES, Truth
 
@@ -53,6 +54,7 @@ INVARIANTS = {
     "late": "calls that came too late for their window are counted as late",
     "versions": "a window's final row is published with one content under one version",
     "ledger": "every producer's account balances, with nothing in flight or missing",
+    "actions": "every recorded action took effect once, or was refused once",
     "commands": "a revision is one command, revisions have no gap, and all are stored",
     "delivered": "every command reached the webhook with a valid signature",
     "replay": "folding the journal anew gives the commands and the windows that were published",
@@ -71,6 +73,8 @@ class Run:
         Of the stack.
     app
         What emitted.
+    asked
+        What a person told the command line to do.
     truth
         What must stand.
     end_us
@@ -81,6 +85,7 @@ class Run:
 
     settings: Settings
     app: App
+    asked: list[Asked]
     truth: Truth
     end_us: int
     delivered: Callable[[], Iterable[str]]
@@ -123,6 +128,7 @@ def _unsettled(run: Run) -> str:
 def violations(run: Run) -> Iterator[Violation]:
     """Check every invariant of what stands."""
     yield from (Violation("confirmed", what) for what in run.truth.unexplained)
+    yield from (Violation("actions", what) for what in unequal_effects(run.settings, run.asked))
     with closing(connect(run.settings, readonly=True)) as client:
         yield from _facts(client, run)
         yield from _windows(client, run)
@@ -167,7 +173,7 @@ def _facts(client: Any, run: Run) -> Iterator[Violation]:
             (topic, p, o)
             for p, o, *fields in rows
             if (event := must.get((topic, p, o))) is not None
-            and fields != [event[0].event_id, event[1], event[0].seq]
+            and fields != [event[0].event_id, event[1], -1 if event[0].seq is None else event[0].seq]
         ]
         if wrong:
             yield Violation("stored once", f"{table}: {len(wrong)} rows differ, such as {wrong[:_SHOWN]}")

@@ -1,4 +1,4 @@
-"""Does what a schedule says to a running stack, and to nothing else."""
+"""Does what a schedule says to a running system, and to nothing else."""
 
 import os
 import signal
@@ -6,18 +6,27 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast, get_args
 
 from tests.faults.history import History
+from tests.faults.liar import Mood
+from tests.faults.links import Way
+from tests.faults.newcomer import Change, Registry
+from tests.faults.operator import Operator
+from tests.faults.receiver import Mood as ReceiversMood
 from tests.faults.receiver import MoodyReceiver
 from tests.faults.schedule import Fault
+from tests.faults.system import LinkedStack
 from tests.faults.traffic import App, Stranger
 
 from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup, ending
-from tidegate_infra.stack.supervisor import Stack
 
 _REACHED_SECONDS = 30.0
 """How long a process may take to start and to get to its point."""
+
+_WAYS: tuple[tuple[Way, ...], ...] = (*((way,) for way in get_args(Way)), get_args(Way))
+_ROLLOUTS = ("good-change", "bad-change")
 
 
 class Injector:
@@ -26,11 +35,13 @@ class Injector:
     Parameters
     ----------
     stack
-        Whose processes are struck.
-    app, stranger
+        Whose processes, links and disks are struck.
+    app, stranger, operator
         Who else does harm.
     receiver
         Of webhooks.
+    registry
+        Of schemas.
     history
         Gets what was done.
     directory
@@ -39,10 +50,12 @@ class Injector:
 
     def __init__(
         self,
-        stack: Stack,
+        stack: LinkedStack,
         app: App,
         stranger: Stranger,
+        operator: Operator,
         receiver: MoodyReceiver,
+        registry: Registry,
         history: History,
         directory: Path,
     ) -> None:
@@ -51,7 +64,9 @@ class Injector:
         self._stack = stack
         self._app = app
         self._stranger = stranger
+        self._operator = operator
         self._receiver = receiver
+        self._registry = registry
         self._history = history
         self._directory = directory
         self._group = ProcessGroup()
@@ -73,6 +88,12 @@ class Injector:
         """Let everything run again."""
         for pid in list(self._frozen):
             self._signal(pid, signal.SIGCONT)
+        for link in self._stack.network.links.values():
+            self._stack.network.do(link.heal())
+        for disk in self._stack.disks.values():
+            disk.free()
+        self._stack.liar.mood = "honest"
+        self._registry.is_away = False
         self._receiver.be("fine")
         os.environ.pop("TIDEGATE_CRASH_AT", None)
         self._group.close()
@@ -80,18 +101,34 @@ class Injector:
             raise self._failures[0]
 
     def _inject(self, number: int, fault: Fault) -> None:
+        if fault.kind == "disk" and not self._stack.disks:
+            self._history.note("not possible here", fault=str(fault))
+            return
         self._history.note("fault", **fault.plain())
+        target = fault.target
         do: dict[str, Callable[[], object]] = {
-            "kill": lambda: self._signal(self._pid(fault.target), signal.SIGKILL),
-            "crash": lambda: self._crash(number, fault.target),
+            "kill": lambda: self._signal(self._pid(target), signal.SIGKILL),
+            "restart": lambda: self._signal(self._pid(target), signal.SIGTERM),
+            "crash": lambda: self._crash(number, target),
             "freeze": lambda: self._freeze(fault),
             "outlast": lambda: self._freeze(fault),
             "join": lambda: self._join(number, fault),
-            "replay": lambda: self._stranger.replay(fault.target),
-            "poison": lambda: self._stranger.poisoned(fault.target),
-            "hot": lambda: self._hot(fault.seconds),
-            "skew": lambda: self._app.skewed(fault.target),
+            "storm": lambda: self._storm(number, fault),
+            "delay": lambda: self._delay(number, fault),
+            "cut": lambda: self._cut(fault),
+            "hold": lambda: self._hold(number, fault),
+            "store": lambda: self._lie(fault),
+            "disk": lambda: self._fill(fault),
+            "replay": lambda: self._stranger.replay(target),
+            "rewind": lambda: self._stranger.replay(target, most=None),
+            "poison": lambda: self._stranger.poisoned(target),
+            "schema": lambda: self._newcomer(cast("Change", target)),
+            "registry": lambda: self._unregistered(fault),
+            "hot": lambda: self._app.prefer("one", fault.seconds),
+            "idle": lambda: self._app.prefer("all but one", fault.seconds),
+            "skew": lambda: self._app.skewed(target),
             "webhook": lambda: self._moody(fault),
+            "act": lambda: self._act(number, target),
         }
         try:
             do[fault.kind]()
@@ -132,24 +169,78 @@ class Injector:
             self._signal(pid, signal.SIGCONT)
 
     def _join(self, number: int, fault: Fault) -> None:
-        settings = self._stack.settings.model_copy(update={"health_port": ports.free_port()})
-        log = self._directory / f"{fault.target}-second-{number}.log"
-        second = program.start(fault.target, settings, group=self._group, log=log, wait_seconds=60)
+        second = self._start_beside(fault.target, f"second-{number}")
         time.sleep(fault.seconds)
-        if number % 2:
-            second.kill()
-        else:
-            second.stop(15)
-            # On a busy machine it may be asked before Python runs: then there is nothing to put in order.
-            if second.process.returncode != -signal.SIGTERM:
-                self.ends.append((fault.target, second.process.returncode))
-        self._history.note("second left", name=fault.target, how=ending(second.process.returncode))
+        self._leave(second, in_order=number % 2 == 0)
 
-    def _hot(self, seconds: float) -> None:
-        self._app.hot_until_s = time.monotonic() + seconds
-        time.sleep(seconds)
+    def _storm(self, number: int, fault: Fault) -> None:
+        others = []
+        for which in ("second", "third"):
+            others.append(self._start_beside(fault.target, f"{which}-{number}"))
+            time.sleep(1)
+        time.sleep(fault.seconds)
+        for other in others:
+            self._leave(other, in_order=other is others[0])
+            time.sleep(1)
+
+    def _start_beside(self, name: str, log: str) -> program.Program:
+        settings = self._stack.settings_of(name).model_copy(update={"health_port": ports.free_port()})
+        path = self._directory / f"{name}-{log}.log"
+        return program.start(name, settings, group=self._group, log=path, wait_seconds=60)
+
+    def _leave(self, other: program.Program, *, in_order: bool) -> None:
+        if in_order:
+            other.stop(15)
+            # On a busy machine it may be asked before Python runs: then there is nothing to put in order.
+            if other.process.returncode != -signal.SIGTERM:
+                self.ends.append((other.name, other.process.returncode))
+        else:
+            other.kill()
+        self._history.note("left", name=other.name, how=ending(other.process.returncode))
+
+    def _delay(self, number: int, fault: Fault) -> None:
+        link = self._stack.network.links[fault.target]
+        link.delay_s = 0.1 * (1 + number % 4)
+        time.sleep(fault.seconds)
+        link.delay_s = 0.0
+
+    def _cut(self, fault: Fault) -> None:
+        network = self._stack.network
+        network.do(network.links[fault.target].cut())
+        time.sleep(fault.seconds)
+        network.do(network.links[fault.target].heal())
+
+    def _hold(self, number: int, fault: Fault) -> None:
+        network = self._stack.network
+        network.do(network.links[fault.target].hold(*_WAYS[number % len(_WAYS)]))
+        time.sleep(fault.seconds)
+        network.do(network.links[fault.target].heal())
+
+    def _lie(self, fault: Fault) -> None:
+        self._stack.liar.mood = cast("Mood", fault.target)
+        time.sleep(fault.seconds)
+        self._stack.liar.mood = "honest"
+
+    def _fill(self, fault: Fault) -> None:
+        disk = self._stack.disks[fault.target]
+        disk.fill()
+        time.sleep(fault.seconds)
+        disk.free()
+
+    def _newcomer(self, how: Change) -> None:
+        self._stranger.joins(how, self._registry.register(how), self._app.event_us())
+
+    def _unregistered(self, fault: Fault) -> None:
+        self._registry.is_away = True
+        self._newcomer(cast("Change", fault.target))
+        time.sleep(fault.seconds)
+        self._registry.is_away = False
 
     def _moody(self, fault: Fault) -> None:
-        self._receiver.be(fault.target)  # type: ignore[arg-type]
+        self._receiver.be(cast("ReceiversMood", fault.target))
         time.sleep(fault.seconds)
         self._receiver.be("fine")
+
+    def _act(self, number: int, action: str) -> None:
+        asked = self._operator.act(action, _ROLLOUTS[number % len(_ROLLOUTS)])
+        self._history.note("acted", action=action, rollout=asked.rollout, code=asked.code)

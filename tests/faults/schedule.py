@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.faults.liar import MOODS
+
 PROCESSES = ("aggregate", "stream", "sink", "notify")
 MEMBERS = ("kafka", "store", *PROCESSES)
 
-SESSION_SECONDS = 6.0
-"""A consumer that is silent for longer loses its partitions."""
+LINKS = ("app", *PROCESSES, "store")
+"""Proxies: of the app and of each process to Kafka, and of the sink to the store."""
 
 POINTS = (
     "aggregate.after_claim",
@@ -28,40 +30,66 @@ POINTS = (
 
 EVENTS = ("llm.calls", "llm.feedback", "llm.evaluations")
 
-TARGETS: dict[str, tuple[str, ...]] = {
-    "kill": MEMBERS,
-    "crash": POINTS,
-    "freeze": MEMBERS,
-    "outlast": (*PROCESSES, "kafka"),
-    "join": ("aggregate", "stream", "sink", "notify"),
-    "replay": EVENTS,
-    "poison": EVENTS,
-    "hot": ("llm.calls",),
-    "skew": ("ahead", "behind", "long past"),
-    "webhook": ("hang", "refuse"),
-}
-"""Kind of fault -> what it can strike."""
 
-MEANINGS = {
-    "kill": "SIGKILL of a process; it is started again as an orchestrator would",
-    "crash": "SIGKILL at a named point between two effects",
-    "freeze": "SIGSTOP for 2 to 4 s, then SIGCONT",
-    "outlast": "SIGSTOP for longer than a consumer's session, then SIGCONT: a zombie",
-    "join": "a second process joins the group for 5 to 9 s, and leaves in order or by SIGKILL",
-    "replay": "a stretch of the log is produced once more: same keys, same bytes",
-    "poison": "a burst of records that cannot be read or break a rule",
-    "hot": "for 3 to 6 s all calls go to one partition, the others are idle",
-    "skew": "a burst of calls whose clock is an hour ahead, minutes behind or hours behind",
-    "webhook": "the webhook's receiver hangs or refuses for 4 to 8 s",
-}
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A way in which things go wrong.
 
-_SECONDS = {
-    "freeze": (2.0, 4.0),
-    "outlast": (SESSION_SECONDS + 2, SESSION_SECONDS + 6),
-    "join": (5.0, 9.0),
-    "hot": (3.0, 6.0),
-    "webhook": (4.0, 8.0),
+    Parameters
+    ----------
+    meaning
+        In a sentence.
+    targets
+        What it can strike.
+    sessions
+        How long it lasts, at least and at most, in sessions of a consumer; none where it is over at once.
+    """
+
+    meaning: str
+    targets: tuple[str, ...]
+    sessions: tuple[float, float] | None = None
+
+
+KINDS: dict[str, Kind] = {
+    "kill": Kind("SIGKILL; it is started again as an orchestrator would", MEMBERS),
+    "restart": Kind("SIGTERM in the middle of its work; it is started again", MEMBERS),
+    "crash": Kind("SIGKILL at a named point between two effects", POINTS),
+    "freeze": Kind("SIGSTOP, then SIGCONT within a session", MEMBERS, (0.3, 0.7)),
+    "outlast": Kind(
+        "SIGSTOP for longer than a session, then SIGCONT: a zombie", ("kafka", *PROCESSES), (1.3, 2.0)
+    ),
+    "join": Kind(
+        "a second process joins the group, and leaves in order or by SIGKILL", PROCESSES, (1.2, 2.0)
+    ),
+    "storm": Kind(
+        "from one process to three and back, each joining or leaving a second after the other",
+        PROCESSES,
+        (0.8, 1.5),
+    ),
+    "delay": Kind("every piece of a link comes 0.1 to 0.4 s later, both ways", LINKS, (0.8, 2.0)),
+    "cut": Kind("the connections of a link are reset, and every new one too", LINKS, (0.5, 1.8)),
+    "hold": Kind(
+        "a link takes bytes and passes them on too late: there, back, or both ways", LINKS, (0.5, 1.8)
+    ),
+    "store": Kind("the store is slow, or lies to the sink", tuple(MOODS), (0.7, 1.5)),
+    "disk": Kind("no byte is left on the disk", ("kafka", "store"), (0.5, 1.2)),
+    "replay": Kind(
+        "a stretch of a topic is produced once more: same keys, same bytes", (*EVENTS, "llm.actions")
+    ),
+    "rewind": Kind("a whole topic is produced once more", EVENTS),
+    "poison": Kind("a burst of records that cannot be read or break a rule", EVENTS),
+    "schema": Kind(
+        "a producer joins whose schema is another",
+        ("newer", "older", "reordered", "incompatible", "unregistered"),
+    ),
+    "registry": Kind("a producer joins while the schema registry is away", ("newer",), (0.7, 1.5)),
+    "hot": Kind("all calls go to one partition, the others are idle", ("llm.calls",), (0.5, 1.5)),
+    "idle": Kind("no call goes to one of the partitions", ("llm.calls",), (1.0, 2.0)),
+    "skew": Kind("calls from a wrong clock", ("ahead", "behind", "long past")),
+    "webhook": Kind("the webhook's receiver hangs or refuses", ("hang", "refuse"), (0.7, 2.0)),
+    "act": Kind("a person acts on a rollout", ("pause", "resume", "advance", "promote", "rollback", "abort")),
 }
+"""Name -> what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +101,7 @@ class Fault:
     at_s
         Seconds after the traffic's beginning.
     kind
-        One of `TARGETS`.
+        One of `KINDS`.
     target
         What it strikes.
     seconds
@@ -93,7 +121,7 @@ class Fault:
         return asdict(self)
 
 
-def schedule(seed: int, count: int, span_s: float) -> list[Fault]:
+def schedule(seed: int, count: int, span_s: float, session_s: float) -> list[Fault]:
     """Draw the faults of a run, in the order of their beginnings.
 
     Parameters
@@ -105,21 +133,24 @@ def schedule(seed: int, count: int, span_s: float) -> list[Fault]:
         How many.
     span_s
         Seconds within which they begin. They may overlap.
+    session_s
+        After so many seconds of silence a consumer loses its partitions.
     """
     rng = random.Random(seed)
     drawn = _deck(rng)
     faults = []
     for at_s in sorted(rng.uniform(0.0, span_s) for _ in range(count)):
         kind, target = next(drawn)
-        seconds = rng.uniform(*_SECONDS[kind]) if kind in _SECONDS else 0.0
+        sessions = KINDS[kind].sessions
+        seconds = rng.uniform(*sessions) * session_s if sessions else 0.0
         faults.append(Fault(round(at_s, 2), kind, target, round(seconds, 2)))
     return faults
 
 
 def _deck(rng: random.Random) -> Iterator[tuple[str, str]]:
     """Deal one target of every kind, then another of each, for ever."""
-    hands: dict[str, list[str]] = {kind: [] for kind in TARGETS}
+    hands: dict[str, list[str]] = {kind: [] for kind in KINDS}
     while True:
-        for kind in rng.sample(list(TARGETS), len(TARGETS)):
-            hands[kind] = hands[kind] or rng.sample(TARGETS[kind], len(TARGETS[kind]))
+        for kind in rng.sample(list(KINDS), len(KINDS)):
+            hands[kind] = hands[kind] or rng.sample(KINDS[kind].targets, len(KINDS[kind].targets))
             yield kind, hands[kind].pop()

@@ -3,28 +3,26 @@
 from collections import Counter
 
 import pytest
-from tests.faults.schedule import MEANINGS, SESSION_SECONDS, TARGETS, schedule
+from tests.faults.schedule import KINDS, schedule
+
+SESSION_S = 4.0
 
 
 def test_the_same_seed_draws_the_same_faults_and_another_seed_draws_others() -> None:
-    assert schedule(7, 12, 40) == schedule(7, 12, 40)
-    assert schedule(7, 12, 40) != schedule(8, 12, 40)
+    assert schedule(7, 12, 40, SESSION_S) == schedule(7, 12, 40, SESSION_S)
+    assert schedule(7, 12, 40, SESSION_S) != schedule(8, 12, 40, SESSION_S)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_kind_strikes_before_any_strikes_twice_and_all_within_the_span(seed: int) -> None:
-    faults = schedule(seed, 2 * len(TARGETS), 40)
-    assert Counter(fault.kind for fault in faults) == dict.fromkeys(TARGETS, 2)
+    faults = schedule(seed, 2 * len(KINDS), 40, SESSION_S)
+    assert Counter(fault.kind for fault in faults) == dict.fromkeys(KINDS, 2)
     assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
     assert all(0 <= fault.at_s <= 40 for fault in faults)
 
 
 def test_eighty_seeds_strike_every_target_and_outlast_every_session() -> None:
-    faults = [fault for seed in range(80) for fault in schedule(seed, 12, 40)]
-    pairs = {(kind, target) for kind, targets in TARGETS.items() for target in targets}
+    faults = [fault for seed in range(80) for fault in schedule(seed, len(KINDS), 40, SESSION_S)]
+    pairs = {(name, target) for name, kind in KINDS.items() for target in kind.targets}
     assert {(fault.kind, fault.target) for fault in faults} == pairs
-    assert all(fault.seconds > SESSION_SECONDS for fault in faults if fault.kind == "outlast")
-
-
-def test_every_kind_is_explained() -> None:
-    assert set(MEANINGS) == set(TARGETS)
+    assert all(fault.seconds > SESSION_S for fault in faults if fault.kind == "outlast")

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError, Message
+from tests.faults.newcomer import REFUSED, Change, written
 
 import tidegate
 from tidegate.client.completion import new_event_id
@@ -33,6 +35,9 @@ LONG_PAST = "long-past"
 """Deployment of calls that may come beyond the allowed lateness."""
 
 HOUR_US = 3_600_000_000
+
+_HOT, _AHEAD, _IDLE = 0, 1, 2
+"""Partitions of calls."""
 
 Place = tuple[str, int, int]
 """Topic without prefix, partition, offset."""
@@ -71,7 +76,7 @@ class App:
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.emitted = Emitted()
-        self.hot_until_s = 0.0
+        self._preferred: dict[str, float] = {}
         is_live = settings.watermark == "clock"
         self.start_us = time.time_ns() // 1_000 - (0 if is_live else _PAST_US)
         self._speed = 1.0 if is_live else REPLAY_SPEED
@@ -113,9 +118,9 @@ class App:
                 match how:
                     case "ahead":
                         # One partition's clock: were all of them ahead, the rest would rightly be late.
-                        self._emit(now_us + HOUR_US, _id_in(1))
+                        self._emit(now_us + HOUR_US, _id_in(_AHEAD))
                     case "behind":
-                        self._emit(self._event_us() - 60_000_000, new_event_id())
+                        self._emit(self.event_us() - 60_000_000, new_event_id())
                     case "long past":
                         self._emit(self.start_us - 2 * HOUR_US, new_event_id(), LONG_PAST)
 
@@ -133,12 +138,24 @@ class App:
         except Exception as error:  # noqa: BLE001 - raised again by `finish`
             self._failure = error
 
-    def _event_us(self) -> int:
+    def prefer(self, which: Literal["one", "all but one"], seconds: float) -> None:
+        """For a while send calls to one partition only, or to all but one."""
+        self._preferred[which] = time.monotonic() + seconds
+        time.sleep(seconds)
+
+    def event_us(self) -> int:
+        """Return how far the app's own time is."""
         return self.start_us + int((time.monotonic() - self._began_s) * self._speed * 1e6)
 
     def _id(self) -> str:
-        """Return an id; while a partition is hot, one that leads there."""
-        return _id_in(0) if time.monotonic() < self.hot_until_s else new_event_id()
+        """Return an id that leads to where calls may go now."""
+        now_s = time.monotonic()
+        if now_s < self._preferred.get("one", 0.0):
+            return _id_in(_HOT)
+        event_id = new_event_id()
+        while now_s < self._preferred.get("all but one", 0.0) and partition_of(event_id) == _IDLE:
+            event_id = new_event_id()
+        return event_id
 
     def _emit(self, end_us: int, event_id: str, deployment: str | None = None) -> None:
         rng = self._rng
@@ -215,7 +232,7 @@ def partition_of(key: str, partitions: int = TOPICS[CALLS].partitions) -> int:
 
 
 class Stranger:
-    """Somebody else who writes to the event topics: copies of what stands there, and poison.
+    """Somebody else who writes to the event topics: copies of what stands there, poison, other schemas.
 
     Parameters
     ----------
@@ -223,24 +240,40 @@ class Stranger:
         Of the stack.
     seed
         Of everything that is drawn.
+
+    Attributes
+    ----------
+    poison
+        Place -> reason for which what was written there must be refused.
+    calls
+        Place -> the call that was written there.
+    refused
+        What Kafka did not take.
     """
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.poison: dict[Place, str] = {}
-        self.copied = 0
+        self.calls: dict[Place, LLMCall] = {}
         self.refused: list[str] = []
         self._settings = settings
         self._rng = random.Random(seed)
         self._producer = client.producer(settings, linger_ms=5, message_timeout_ms=180_000)
 
-    def replay(self, topic: str, most: int = 400) -> None:
-        """Produce a stretch of the log once more: the same keys, the same bytes."""
+    def replay(self, topic: str, most: int | None = 400) -> None:
+        """Produce a stretch of the log once more, or all of it: the same keys, the same bytes."""
         there = [message for message in self._standing(topic) if message.value()]
-        first = self._rng.randrange(max(1, len(there) - most))
-        for message in there[first : first + most]:
+        first = self._rng.randrange(max(1, len(there) - most)) if most is not None else 0
+        for message in there[first:][:most]:
             place = _place(self._settings, message)
-            self._send(topic, message.key(), message.value(), lambda place=place: self.poison.get(place, ""))
-            self.copied += 1
+            self._send(
+                topic, message.key(), message.value(), lambda copy, place=place: self._again(place, copy)
+            )
+
+    def _again(self, place: Place, copy: Place) -> None:
+        if place in self.poison:
+            self.poison[copy] = self.poison[place]
+        if place in self.calls:
+            self.calls[copy] = self.calls[place]
 
     def _standing(self, topic: str) -> list[Message]:
         """Return what stands in a topic, as soon as Kafka answers."""
@@ -256,20 +289,42 @@ class Stranger:
     def poisoned(self, topic: str, each: int = 3) -> None:
         """Produce records that must be refused, each for its reason."""
         for reason, key, value in _poison(topic, each, self._rng):
-            self._send(topic, key, value, lambda reason=reason: reason)
+            self._send(topic, key, value, partial(self._refused, reason))
+
+    def joins(self, how: Change, schema_id: int, at_us: int, count: int = 40) -> None:
+        """Produce calls in another schema."""
+        for number in range(count):
+            call = _call(
+                new_event_id(),
+                at_us + number * 10_000,
+                deployment="newcomer",
+                outcome="answered",
+                input_tokens=self._rng.randint(10, 2_000),
+                output_tokens=self._rng.randint(1, 500),
+            )
+            noted = partial(self._refused, REFUSED[how]) if how in REFUSED else partial(self._wrote, call)
+            self._send(CALLS, call.event_id.encode(), written(call, how, schema_id), noted)
+
+    def _refused(self, reason: str, place: Place) -> None:
+        self.poison[place] = reason
+
+    def _wrote(self, call: LLMCall, place: Place) -> None:
+        self.calls[place] = call
 
     def finish(self, timeout_s: float) -> bool:
         """Say whether Kafka confirmed everything in time."""
         return self._producer.flush(timeout_s) == 0 and not self.refused
 
-    def _send(self, topic: str, key: bytes | None, value: bytes | None, reason: Callable[[], str]) -> None:
-        def confirmed(error: KafkaError | None, message: Message) -> None:
+    def _send(
+        self, topic: str, key: bytes | None, value: bytes | None, confirmed: Callable[[Place], None]
+    ) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 self.refused.append(error.str())
-            elif expected := reason():
-                self.poison[_place(self._settings, message)] = expected
+            else:
+                confirmed(_place(self._settings, message))
 
-        self._producer.produce(self._settings.topic_prefix + topic, value, key, on_delivery=confirmed)
+        self._producer.produce(self._settings.topic_prefix + topic, value, key, on_delivery=delivered)
         self._producer.poll(0)
 
 

@@ -48,7 +48,9 @@ class Truth:
         return {place: event for place, event in self.stored.items() if place[0] == topic}
 
 
-def read(settings: Settings, emitted: Emitted, poison: Mapping[Place, str]) -> Truth:
+def read(
+    settings: Settings, emitted: Emitted, poison: Mapping[Place, str], strange: Mapping[Place, LLMCall]
+) -> Truth:
     """Work it out.
 
     Parameters
@@ -59,6 +61,8 @@ def read(settings: Settings, emitted: Emitted, poison: Mapping[Place, str]) -> T
         What the app emitted: all of it was confirmed.
     poison
         Place -> reason for which what was written there must be refused.
+    strange
+        Place -> the call that a producer with another schema wrote there.
     """
     truth = Truth()
     known = {
@@ -71,7 +75,7 @@ def read(settings: Settings, emitted: Emitted, poison: Mapping[Place, str]) -> T
         found = set()
         for message in scan.messages(settings, topic, timeout_seconds=120):
             place = topic, message.partition(), message.offset()
-            event = _event(message.value())
+            event = strange.get(place) or _event(message.value())
             if isinstance(event, EndOfStream):
                 continue
             identity = message.key() if topic == CALLS else _rating(event)
@@ -81,13 +85,15 @@ def read(settings: Settings, emitted: Emitted, poison: Mapping[Place, str]) -> T
             seen.add((message.partition(), identity))
             if place in poison:
                 truth.dead[place] = poison[place]
-            elif event is None or event.event_id not in known[topic]:
+            elif event is None or (place not in strange and event.event_id not in known[topic]):
                 truth.unexplained.append(f"{place} was written by nobody")
             else:
                 own_us = event.ts_end if isinstance(event, LLMCall) else event.ts
                 truth.stored[place] = event, min(own_us, message.timestamp()[1] * 1_000 + CLAMP_US)
                 found.add(event.event_id)
         truth.unexplained += [f"{i} was confirmed and is not in {topic}" for i in known[topic] - found]
+    gone = set(strange) - set(truth.stored) - truth.duplicates
+    truth.unexplained += [f"{place} was confirmed and holds no call" for place in sorted(gone)]
     return truth
 
 
