@@ -108,7 +108,7 @@ def _topics(settings: Settings) -> Finding:
 def _group(settings: Settings, name: str, fix: str) -> Finding:
     question = f"process {name}"
     (group,) = lag.groups(settings, [name])
-    if not (group.members or group.lag or name in _NEEDED or settings.webhook_url):
+    if name == "notify" and not (group.members or group.lag or settings.webhook_url):
         return Finding(question, "ok", "idle: TIDEGATE_WEBHOOK_URL names no webhook, so nothing is delivered")
     if not group.members:
         verdict: Verdict = "fail" if name in _NEEDED else "warn"

@@ -139,6 +139,7 @@ def test_doctor_names_what_does_not_run_with_the_command_that_helps(
         "process stream": "fail",
         "process sink": "fail",
         "process notify": "ok",
+        "process resolve": "warn",
         "dead letters": "ok",
         "tables": "ok",
         "ledger": "ok",

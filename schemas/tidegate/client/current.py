@@ -145,6 +145,8 @@ def emit(
         What a `Router` said, for a call that it routed.
     target
         What feedback or an evaluation is about: the call, or its handle as it came back from a front end.
+        Where only the call's id is left, the record itself names it (``target_event_id``): its series is then
+        looked up in the store, and it counts some seconds later.
 
     Returns
     -------

@@ -1,0 +1,295 @@
+"""The resolver at work: claim what was read, ask the store beside reading on, publish, settle."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from tidegate import codec
+from tidegate.errors import DependencyUnavailable
+from tidegate.registry import SchemaRegistry
+from tidegate.topics import CALLS, DLQ, EVALUATIONS, FEEDBACK
+from tidegate_infra.crashpoint import crashpoint
+from tidegate_infra.kafka import scan
+from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
+from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.ranges import Range
+from tidegate_infra.process import Process
+from tidegate_streams.aggregate.deliveries import Deliveries
+from tidegate_streams.resolve.calls import Calls
+from tidegate_streams.resolve.ratings import Answer, Lonely, Outcome, decide, lonely
+from tidegate_streams.resolve.stored import Place, Stored
+
+GROUP = "resolve"
+SOURCES = (FEEDBACK, EVALUATIONS)
+
+PATIENCE_S = 120.0
+"""For so long after a rating its call may still come. Twice as much, which the range behind may have to wait,
+stays well below the allowed lateness of windows."""
+
+RANGE_ROWS = 5_000
+RANGE_BYTES = 16 << 20
+RANGE_MS = 500
+
+_POLL_S = 0.1
+_PAUSE_S = 1.0
+_TROUBLE_S = 5.0
+
+
+def main(process: Process) -> None:
+    """Resolve until stopped."""
+    run(process, PATIENCE_S)
+
+
+def run(process: Process, patience_s: float) -> None:
+    """Resolve until stopped, waiting so long for calls."""
+    scan.check_topics(process.settings, [*SOURCES, CALLS, DLQ])
+    with closing(Calls(process.settings)) as calls, closing(Resolver(process, calls, patience_s)) as resolver:
+        while not process.stopping.is_set():
+            resolver.turn()
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A claimed range with ratings that are not resolved yet.
+
+    Parameters
+    ----------
+    range_
+        Claimed.
+    open
+        Its ratings without a series.
+    until_us
+        When patience with the last of them ends.
+    before
+        Where its partition ended when it was claimed. All of that has to be in the store before the store is
+        asked, for an earlier try may have published there.
+    calls
+        Ends of the calls when patience ended; what stands before them is the last that is waited for.
+    """
+
+    range_: Range
+    open: list[Lonely]
+    until_us: float
+    before: dict[Place, int]
+    calls: dict[Place, int] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        """Topic and partition."""
+        return self.range_.topic, self.range_.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A range with what the store says of it.
+
+    Parameters
+    ----------
+    waiting
+        The range.
+    answer
+        Of the store.
+    final
+        Whether calls that it does not have will not come any more.
+    """
+
+    waiting: Waiting
+    answer: Answer
+    final: bool
+
+
+class Resolver:
+    """One worker.
+
+    Parameters
+    ----------
+    process
+        Settings, health, log and metrics.
+    calls
+        The store's calls.
+    patience_s
+        How long after a rating its call may still come.
+    """
+
+    def __init__(self, process: Process, calls: Calls, patience_s: float) -> None:
+        settings = process.settings
+        self._process = process
+        self._calls = calls
+        self._patience_s = patience_s
+        self._figures = Figures(process.metrics)
+        self._registry = (
+            SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+        )
+        self._stored = Stored(settings)
+        self._deliveries = Deliveries(settings)
+        self._epoch = -1
+        self._waiting: dict[Place, Waiting] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._asking: Future[list[Asked]] | None = None
+        self._ask_at_s = 0.0
+        self._trouble = ""
+        self._consumer = RangeConsumer(
+            settings,
+            GROUP,
+            SOURCES,
+            max_rows=RANGE_ROWS,
+            max_bytes=RANGE_BYTES,
+            max_ms=RANGE_MS,
+            # What was resolved before is in the store, and is not published again.
+            start=lambda log: log.low,
+        )
+
+    def turn(self) -> None:
+        """Poll once; ask the store about what waits, and act upon its answer."""
+        self._process.beat()
+        try:
+            ranges = self._consumer.poll(_POLL_S)
+            self._drop_strangers()
+            if ranges:
+                self._begin(ranges)
+            if self._asking is not None and self._asking.done():
+                asked, self._asking = self._asking, None
+                self._act(asked)
+        except ClaimLost as lost:
+            self._figures.lost.inc()
+            self._process.log.info("claim_lost", reason=str(lost))
+            self._drop_strangers()
+        if self._waiting and self._asking is None and time.monotonic() >= self._ask_at_s:
+            self._asking = self._thread.submit(self._ask, list(self._waiting.values()))
+        self._figures.open.set(self.open)
+        if self._trouble:
+            self._process.not_ready(self._trouble)
+        elif self._consumer.positions() or self._process.health.is_ready:
+            self._process.ready()
+
+    @property
+    def open(self) -> int:
+        """Ratings that wait for their call."""
+        return sum(len(waiting.open) for waiting in self._waiting.values())
+
+    def close(self) -> None:
+        """Leave the group; what is claimed is redone by the next owner."""
+        self._consumer.close()
+        self._thread.shutdown()
+        self._stored.close()
+
+    def _begin(self, ranges: Sequence[Range]) -> None:
+        self._consumer.claim(ranges)
+        crashpoint("resolve.after_claim")
+        found = {range_.name: self._lonely(range_) for range_ in ranges}
+        lacking = [range_ for range_ in ranges if found[range_.name]]
+        ends = self._stored.ends([(range_.topic, range_.partition) for range_ in lacking])
+        for range_ in lacking:
+            place, open_ = (range_.topic, range_.partition), found[range_.name]
+            until_us = max(rating.append_us for rating in open_) + self._patience_s * 1e6
+            self._waiting[place] = Waiting(range_, open_, until_us, {place: ends[place]})
+        self._settle([range_ for range_ in ranges if not found[range_.name]])
+
+    def _lonely(self, range_: Range) -> list[Lonely]:
+        found, elsewhere = lonely(range_, self._registry)
+        self._figures.ratings.labels(range_.topic, "not_a_call").inc(elsewhere)
+        return found
+
+    def _ask(self, waiting: Sequence[Waiting]) -> list[Asked]:
+        """Ask what stands in the store, and first how far that goes."""
+        asked = []
+        for one in waiting:
+            if not self._stored.reach(one.before):
+                continue
+            if not one.calls and time.time_ns() / 1e3 >= one.until_us:
+                one.calls = self._stored.ends_of_calls()
+            final = bool(one.calls) and self._stored.reach(one.calls)
+            answer = self._calls.ask(one.range_.topic, one.open, everywhere=final)
+            asked.append(Asked(one, answer, final))
+        return asked
+
+    def _act(self, asking: "Future[list[Asked]]") -> None:
+        try:
+            asked = asking.result()
+        except DependencyUnavailable as error:
+            self._trouble, self._ask_at_s = str(error), time.monotonic() + _TROUBLE_S
+            self._process.log.warning("not_resolved_yet", reason=str(error), again_in_seconds=_TROUBLE_S)
+            return
+        self._trouble, self._ask_at_s = "", time.monotonic() + _PAUSE_S
+        ours = [one for one in asked if self._waiting.get(one.waiting.place) is one.waiting]
+        if not self._consumer.valid([one.waiting.range_ for one in ours]):
+            raise ClaimLost("the partitions went to another worker before anything was written")
+        outcomes = [(one.waiting, decide(one.waiting.open, one.answer, final=one.final)) for one in ours]
+        for waiting, outcome in outcomes:
+            self._write(waiting.range_, outcome)
+        self._deliveries.settle(self._wait)
+        crashpoint("resolve.after_produce")
+        for waiting, outcome in outcomes:
+            waiting.open = outcome.open
+            self._figures.count(waiting.range_.topic, outcome)
+        self._settle([waiting.range_ for waiting, outcome in outcomes if not outcome.open])
+        crashpoint("resolve.after_settle")
+
+    def _write(self, range_: Range, outcome: Outcome) -> None:
+        for rating, complete in outcome.complete:
+            # Into its own partition, where the copy of another try is recognised.
+            self._deliveries.put(
+                range_.topic, codec.encode(complete), key=rating.message.key(), partition=range_.partition
+            )
+        for rating in outcome.unknown:
+            tenant, event_id = rating.call
+            letter = DeadLetter(
+                topic=range_.topic,
+                topic_id=range_.topic_id,
+                partition=range_.partition,
+                offset=rating.message.offset() or 0,
+                stage=GROUP,
+                reason="unknown_call",
+                error=f"{self._patience_s:.0f} s later there was no call {event_id[:50]} of tenant {tenant}",
+            )
+            self._deliveries.put(
+                DLQ, rating.message.value(), key=rating.message.key(), headers=letter.headers()
+            )
+
+    def _settle(self, ranges: Sequence[Range]) -> None:
+        if ranges:
+            self._consumer.settle(ranges)
+        for range_ in ranges:
+            self._waiting.pop((range_.topic, range_.partition), None)
+
+    def _wait(self) -> None:
+        self._process.beat()
+        self._consumer.idle(0)
+
+    def _drop_strangers(self) -> None:
+        """Forget what another assignment, or another process, now has to resolve."""
+        if self._epoch != self._consumer.epoch:
+            self._epoch = self._consumer.epoch
+            self._waiting = {}
+
+
+class Figures:
+    """What `/metrics` shows of the resolver.
+
+    Parameters
+    ----------
+    registry
+        Where it is registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.ratings = Counter(
+            "tidegate_resolve_ratings",
+            "Ratings that came without a series: resolved, repeated, unknown_call or not_a_call.",
+            ["topic", "outcome"],
+            registry=registry,
+        )
+        self.open = Gauge("tidegate_resolve_open", "Ratings that wait for their call.", registry=registry)
+        self.lost = Counter(
+            "tidegate_resolve_claims_lost", "Times that ranges went to another worker.", registry=registry
+        )
+
+    def count(self, topic: str, outcome: Outcome) -> None:
+        """Count what has become of ratings."""
+        self.ratings.labels(topic, "resolved").inc(len(outcome.complete))
+        self.ratings.labels(topic, "repeated").inc(outcome.repeated)
+        self.ratings.labels(topic, "unknown_call").inc(len(outcome.unknown))
