@@ -120,7 +120,7 @@ FROM
     WHERE producer_id IS NULL OR seq IS NULL GROUP BY tenant
     UNION ALL SELECT '', 0, count(), 0 FROM duplicates WHERE producer_id IS NULL OR seq IS NULL
     UNION ALL SELECT '', 0, 0, uniqExact(source_topic_id, source_partition, source_offset) FROM dead_letters
-    WHERE producer_id IS NULL OR seq IS NULL
+    WHERE (producer_id IS NULL OR seq IS NULL) AND stage != 'resolve'  -- what it gave up is stored
 )
 GROUP BY tenant HAVING sum(stored) + sum(duplicate) + sum(dead) > 0 ORDER BY tenant
 """
