@@ -17,6 +17,7 @@ START_US = 1_772_366_400_000_000
 
 NewCall = Callable[..., LLMCall]
 NewClient = Callable[..., Client]
+Records = Callable[[MemoryTransport, type], list[Any]]
 ReadTopic = Callable[[str], list[tuple[bytes, Any]]]
 
 
@@ -133,3 +134,13 @@ def read_topic(settings: Settings) -> ReadTopic:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def records() -> Records:
+    """Return the records of a kind that a transport was given."""
+
+    def find(transport: MemoryTransport, kind: type) -> list[Any]:
+        return [r for r in (decode(sent.value) for sent in transport.sent) if isinstance(r, kind)]
+
+    return find

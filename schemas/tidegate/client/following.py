@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tidegate.client.configuration import Configuration
+from tidegate.client.forking import no_fork
 from tidegate.client.notices import Notices
 from tidegate.client.transport import kafka_settings
 from tidegate.errors import ContractError, DependencyUnavailable
@@ -82,16 +83,15 @@ class Follower:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
         # Only frames of this thread hold the consumer: see the worker for why.
-        consumer = Consumer(
-            kafka_settings(self._configuration)
-            | {
-                "group.id": "tidegate-follower",  # required, and never joined
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "error_cb": lambda error: self._notices.warn("kafka", "Kafka: %s", error.str()),
-            }
-        )
+        settings = kafka_settings(self._configuration) | {
+            "group.id": "tidegate-follower",  # required, and never joined
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "error_cb": lambda error: self._notices.warn("kafka", "Kafka: %s", error.str()),
+        }
+        with no_fork():
+            consumer = Consumer(settings)
         try:
             found = consumer.list_topics(self._topic, timeout=_METADATA_SECONDS).topics[self._topic]
             if found.error is not None:

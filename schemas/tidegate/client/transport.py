@@ -1,27 +1,17 @@
 """Where encoded events go: Kafka, or a list in memory."""
 
-import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tidegate.client.configuration import Configuration
+from tidegate.client.forking import no_fork
 from tidegate.client.notices import Notices
 from tidegate.errors import ConfigError
 
 Settled = Callable[[bool], None]
 """Told once for each message whether it was confirmed."""
-
-
-# A fork in the middle of making a Kafka client leaves the child with librdkafka's locks held by nobody: its
-# own client would never be made, and the child never end. So a fork waits these few milliseconds.
-_making = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release
-    )
 
 
 class Transport(Protocol):
@@ -70,7 +60,7 @@ def check_kafka_settings(configuration: Configuration) -> None:
     from confluent_kafka import KafkaException, Producer
 
     try:
-        with _making:
+        with no_fork():
             Producer(kafka_settings(configuration))
     except KafkaException as error:
         said = error.args[0].str()
@@ -84,10 +74,28 @@ def kafka_transport(configuration: Configuration, notices: Notices) -> Callable[
     import confluent_kafka  # noqa: F401
 
     def make() -> Transport:
-        with _making:
+        with no_fork():
             return KafkaTransport(configuration, notices)
 
     return make
+
+
+class _Trouble:
+    """What the brokers complain of.
+
+    Apart from the transport, so that no cycle of references leaves the producer to the garbage collector:
+    that runs in a thread of the app, which would then wait for librdkafka's threads, however long one looks
+    up a name.
+    """
+
+    def __init__(self, kafka: str, notices: Notices) -> None:
+        self.fatal = False
+        self._kafka = kafka
+        self._notices = notices
+
+    def tell(self, error: Any) -> None:
+        self.fatal = self.fatal or error.fatal()
+        self._notices.warn("kafka", "Kafka at %s: %s", self._kafka, error.str())
 
 
 class KafkaTransport:
@@ -104,10 +112,8 @@ class KafkaTransport:
     def __init__(self, configuration: Configuration, notices: Notices) -> None:
         from confluent_kafka import KafkaException, Producer
 
-        self.broken = False
         self._refusal = KafkaException
-        self._configuration = configuration
-        self._notices = notices
+        self._trouble = _Trouble(configuration.kafka, notices)
         delivery_ms = int(configuration.delivery_seconds * 1_000)
         self._producer = Producer(
             kafka_settings(configuration)
@@ -123,9 +129,14 @@ class KafkaTransport:
                 # The bounded queue in front is the bound; this one only must not be narrower.
                 "queue.buffering.max.messages": 0,
                 "queue.buffering.max.kbytes": 2_097_151,
-                "error_cb": self._on_error,
+                "error_cb": self._trouble.tell,
             }
         )
+
+    @property
+    def broken(self) -> bool:
+        """It will never deliver again, and must be replaced."""
+        return self._trouble.fatal
 
     def send(self, topic: str, key: str, value: bytes, settled: Settled) -> bool:
         """Take a message; False when there is no room just now."""
@@ -136,7 +147,7 @@ class KafkaTransport:
         except BufferError:
             return False
         except self._refusal as error:
-            self._on_error(error.args[0])
+            self._trouble.tell(error.args[0])
             settled(False)
         return True
 
@@ -148,11 +159,6 @@ class KafkaTransport:
         """Settle everything that is not confirmed yet as failed."""
         self._producer.purge()
         self._producer.poll(0)
-
-    def _on_error(self, error: Any) -> None:
-        if error.fatal():
-            self.broken = True
-        self._notices.warn("kafka", "Kafka at %s: %s", self._configuration.kafka, error.str())
 
 
 @dataclass(frozen=True, slots=True)
