@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.summary import QuerySummary
 
-from tidegate.errors import InvariantBroken
+from tidegate.errors import DependencyUnavailable, InvariantBroken
 from tidegate.records import (
     Alert,
     DeploymentCommand,
@@ -299,6 +300,20 @@ def test_rows_that_the_token_claims_and_the_engine_lost_are_inserted_again(
     stored = store.put(redo, facts(redo, Reading([False] * 4, BOOK)), doubtful=True)
     assert stored.repaired == 2
     assert rows(store, "SELECT _offset FROM calls ORDER BY _offset") == [(0,), (1,), (2,), (3,)]
+
+
+def test_an_answer_of_200_without_the_rows_is_no_success(
+    store: Store, call: Any, ranged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [call() for _ in range(3)]
+    with monkeypatch.context() as patch:
+        # What the client makes of 200 with an exception in the body: a summary without figures.
+        patch.setattr(store._client, "insert_arrow", lambda *_, **__: QuerySummary())
+        for doubtful in (False, True):
+            with pytest.raises(DependencyUnavailable, match="3 rows into calls"):
+                put(store, ranged(calls), doubtful=doubtful)
+    put(store, ranged(calls), doubtful=True)
+    assert rows(store, "SELECT count() FROM calls") == [(3,)]
 
 
 def test_rows_of_a_stranger_stop_the_sink(store: Store, call: Any, ranged: Any) -> None:

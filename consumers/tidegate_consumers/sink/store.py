@@ -158,11 +158,18 @@ class Store:
         self._client.close()
 
     def _insert(self, table: str, frame: pl.DataFrame, token: str) -> None:
-        self._client.insert_arrow(
+        done = self._client.insert_arrow(
             table,
             arrow.table(frame, self._types[table]),
             settings=_ONE_BLOCK | {"insert_deduplication_token": token},
         )
+        # An answer that begins with 200 may hold an exception where its reader does not look. Known rows are
+        # in the sum too, and rows of views.
+        if done.written_rows < frame.height:
+            raise DependencyUnavailable(
+                f"ClickHouse answered the insert of {frame.height} rows into {table} without saying that it "
+                "wrote them: look at its log, and at what stands between it and the sink"
+            )
 
     def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> int:
         """Insert what is missing until nothing is; return how many rows the token alone would have lost."""
