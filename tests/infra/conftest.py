@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from typer.testing import CliRunner
 
 from tidegate_infra.cli.app import app
 from tidegate_infra.settings import PREFIX, Settings
+
+# What several files of tests share stands in modules of its own beside them, found from the root.
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,12 @@ def start_cli(settings: Settings) -> Callable[..., "subprocess.Popen[str]"]:
         )
 
     return start
+
+
+@pytest.fixture
+def consume(settings: Settings) -> Iterator[Callable[..., object]]:
+    """Make consumers of ranges, of one group."""
+    from tests.infra.claiming import Consumers
+
+    with closing(Consumers(settings)) as consumers:
+        yield consumers

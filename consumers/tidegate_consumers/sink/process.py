@@ -114,14 +114,18 @@ class Sink:
         )
 
     def turn(self) -> None:
-        """Poll once, hand what is due to the writers, settle what they have stored."""
+        """Settle what the writers have stored, and hand them what comes next."""
         self._process.beat()
+        prices = self._book.hash
         try:
-            ranges = self._consumer.poll(_POLL_S)
+            if stored := self._stored():
+                ranges = self._consumer.settle_and_claim(_ranges(stored), prices=prices)
+                self._settled(stored)
+            elif ranges := self._consumer.poll(_POLL_S):
+                self._consumer.claim(ranges, prices=prices)
             self._drop_strangers()
             if ranges:
                 self._begin(ranges)
-            self._settle()
         except ClaimLost as lost:
             self._figures.lost.inc()
             self._process.log.info("claim_lost", reason=str(lost))
@@ -139,10 +143,12 @@ class Sink:
             self._process.beat()
             self._consumer.idle(_POLL_S)
             self._drop_strangers()
-            try:
-                self._settle()
-            except ClaimLost:
-                return
+            if stored := self._stored():
+                try:
+                    self._consumer.settle(_ranges(stored))
+                except ClaimLost:
+                    return
+                self._settled(stored)
 
     def close(self) -> None:
         """Leave the group, and wait for the writers."""
@@ -152,7 +158,6 @@ class Sink:
         self._consumer.close()
 
     def _begin(self, ranges: Sequence[Range]) -> None:
-        self._consumer.claim(ranges, prices=self._book.hash)
         crashpoint("sink.after_claim")
         copies = self._duplicates.mark(ranges)
         for range_ in ranges:
@@ -184,24 +189,27 @@ class Sink:
             effect.dropped.wait(pause_s)
         return None
 
-    def _settle(self) -> None:
+    def _stored(self) -> list[tuple[Effect, Stored | None]]:
+        """What the writers have brought to an end."""
         done = [
             (effect, effect.future)
             for effect in self._effects.values()
             if effect.future is not None and effect.future.done() and not effect.dropped.is_set()
         ]
-        if not done:
-            return
         # A writer that failed for good ends the process here: what it claimed is redone.
-        stored = [(effect.range_, future.result()) for effect, future in done]
-        crashpoint("sink.after_insert")
-        self._consumer.settle([range_ for range_, _ in stored])
+        stored = [(effect, future.result()) for effect, future in done]
+        if stored:
+            crashpoint("sink.after_insert")
+        return stored
+
+    def _settled(self, stored: Sequence[tuple[Effect, Stored | None]]) -> None:
         crashpoint("sink.after_settle")
-        for range_, result in stored:
-            del self._effects[range_.topic, range_.partition]
-            self._trouble.pop((range_.topic, range_.partition), None)
+        for effect, result in stored:
+            key = effect.range_.topic, effect.range_.partition
+            del self._effects[key]
+            self._trouble.pop(key, None)
             if result is not None:
-                self._figures.stored(range_, result)
+                self._figures.stored(effect.range_, result)
 
     def _drop_strangers(self) -> None:
         """Give up what another assignment, or another process, now has to store."""
@@ -221,6 +229,10 @@ class Sink:
             self._process.not_ready(f"the store has not answered for {oldest_s:.0f} s")
         elif self._consumer.positions() or self._process.health.is_ready:
             self._process.ready()
+
+
+def _ranges(stored: Sequence[tuple[Effect, Stored | None]]) -> list[Range]:
+    return [effect.range_ for effect, _ in stored]
 
 
 def _pauses() -> Iterator[float]:

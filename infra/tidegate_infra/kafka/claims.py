@@ -23,7 +23,15 @@ from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateErro
 from tidegate.topics import TOPICS
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.log import EARLIEST, LATEST, TRANSIENT, Log, Logs, RetentionLoss
-from tidegate_infra.kafka.ranges import Claim, Limits, Range, Track, read_metadata, settled_metadata
+from tidegate_infra.kafka.ranges import (
+    Claim,
+    Limits,
+    Range,
+    Track,
+    made_anew,
+    read_metadata,
+    settled_metadata,
+)
 from tidegate_infra.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -124,15 +132,7 @@ class RangeConsumer:
         if self._unread and not self._read_positions():
             self._fetch(1, timeout)
             return []
-        held = self.held_bytes() >= self._held_limit
-        self._steer(
-            paused={
-                key
-                for key, track in self._tracks.items()
-                if track.full(self._limits) or (held and track.pending is None)
-            }
-        )
-        self._fetch(_CHUNK, min(timeout, self._wait_s()))
+        self._read(min(timeout, self._wait_s()))
         return [] if self._unread else self._due()
 
     def idle(self, timeout: float) -> None:
@@ -153,21 +153,7 @@ class RangeConsumer:
             The ranges were dropped; poll again.
         """
         self._check(ranges)
-        fresh = [range_ for range_ in ranges if not range_.redo]
-        for range_ in fresh:
-            range_.prices = prices
-        self._commit(
-            [
-                self._at(
-                    range_,
-                    range_.lo,
-                    Claim(range_.hi, len(range_.messages), range_.topic_id, prices).metadata(),
-                )
-                for range_ in fresh
-            ]
-        )
-        for range_ in ranges:
-            self._tracks[range_.topic, range_.partition].claimed = True
+        self._commit_claims(self._claims(ranges, prices), ranges)
 
     def settle(self, ranges: Sequence[Range]) -> None:
         """Say that all effects of the ranges stand.
@@ -177,17 +163,38 @@ class RangeConsumer:
         ClaimLost
             The ranges were dropped, and will be redone by whoever owns their partitions now; poll again.
         """
-        self._check(ranges)
-        unclaimed = [
-            range_.name for range_ in ranges if not self._tracks[range_.topic, range_.partition].claimed
-        ]
-        if unclaimed:
-            raise InvariantBroken(f"settled without a claim: {unclaimed}; claim a range before its effects")
-        self._commit(
-            [self._at(range_, range_.hi + 1, settled_metadata(range_.topic_id)) for range_ in ranges]
-        )
+        self._check_claimed(ranges)
+        self._commit([self._settled(range_) for range_ in ranges])
         for range_ in ranges:
             self._tracks[range_.topic, range_.partition].settle()
+
+    def settle_and_claim(self, ranges: Sequence[Range], prices: str = "") -> list[Range]:
+        """Say that all effects of the ranges stand, and claim in the same commit what is ready by now.
+
+        Returns
+        -------
+        list of Range
+            As of `poll`, but claimed: none when nothing is ready, or only after more company has come.
+
+        Raises
+        ------
+        ClaimLost
+            As for `settle`. Should the commit have arrived, its claims are redone.
+        """
+        self._check_claimed(ranges)
+        for range_ in ranges:
+            self._tracks[range_.topic, range_.partition].settle()
+        epoch = self.epoch
+        while self._read(0) == _CHUNK and not self._due_keys(time.monotonic()):
+            pass
+        if self.epoch != epoch:
+            raise ClaimLost("ranges dropped: another assignment began before they were settled")
+        following = self._due()
+        self._check(following)
+        offsets = [self._settled(range_) for range_ in ranges] + self._claims(following, prices)
+        # A partition's next range begins where the one before ends, so that its claim also settles that one.
+        self._commit_claims(list({(tp.topic, tp.partition): tp for tp in offsets}.values()), following)
+        return following
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Offset below which everything is settled, per assigned topic and partition."""
@@ -303,11 +310,23 @@ class RangeConsumer:
             )
         return Track(lo=lo, pending=pending, compacted=compacted)
 
-    def _fetch(self, count: int, timeout: float) -> None:
+    def _read(self, timeout: float) -> int:
+        """Read on where there is room; return how many messages came."""
+        held = self.held_bytes() >= self._held_limit
+        self._steer(
+            paused={
+                key
+                for key, track in self._tracks.items()
+                if track.full(self._limits) or (held and track.pending is None)
+            }
+        )
+        return self._fetch(_CHUNK, timeout)
+
+    def _fetch(self, count: int, timeout: float) -> int:
         epoch = self.epoch
         messages: list[Any] = self._consumer.consume(count, max(timeout, 0.0))
         if self.epoch != epoch or self._unread:
-            return
+            return 0
         runs: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
         ends: dict[tuple[str, int], int] = {}
         troubles = []
@@ -323,6 +342,7 @@ class RangeConsumer:
         self._take(runs, ends)
         for message in troubles:
             self._judge(message.error(), message.topic(), message.partition())
+        return len(messages)
 
     def _take(self, runs: Mapping[tuple[str, int], list[Any]], ends: Mapping[tuple[str, int], int]) -> None:
         now_s = time.monotonic()
@@ -365,18 +385,22 @@ class RangeConsumer:
         ]
         return min(waiting, default=self._limits.seconds)
 
-    def _due(self) -> list[Range]:
-        now_s = time.monotonic()
+    def _due_keys(self, now_s: float) -> list[tuple[str, int]]:
         tracks = self._tracks
         # Ranges that are out free memory when they are settled; making small ones in the meantime would not.
         stuck = self.held_bytes() >= self._held_limit and not any(track.out for track in tracks.values())
         flush = stuck or any(
             track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
         )
+        return [key for key, track in tracks.items() if track.due(self._limits, now_s, flush)]
+
+    def _due(self) -> list[Range]:
+        now_s = time.monotonic()
         return [
-            track.take(topic, self.topic_id(topic), partition, self.epoch, self._limits, now_s)
-            for (topic, partition), track in tracks.items()
-            if track.due(self._limits, now_s, flush)
+            self._tracks[topic, partition].take(
+                topic, self.topic_id(topic), partition, self.epoch, self._limits, now_s
+            )
+            for topic, partition in self._due_keys(now_s)
         ]
 
     def _reason(self, ranges: Sequence[Range]) -> str:
@@ -399,14 +423,57 @@ class RangeConsumer:
         if reason := self._reason(ranges):
             raise ClaimLost(f"ranges dropped: {reason}")
 
+    def _check_claimed(self, ranges: Sequence[Range]) -> None:
+        self._check(ranges)
+        unclaimed = [
+            range_.name for range_ in ranges if not self._tracks[range_.topic, range_.partition].claimed
+        ]
+        if unclaimed:
+            raise InvariantBroken(f"settled without a claim: {unclaimed}; claim a range before its effects")
+
+    def _claims(self, ranges: Sequence[Range], prices: str) -> list[TopicPartition]:
+        """What claims the ranges; those to be redone are claimed already, and keep their prices."""
+        offsets = []
+        for range_ in ranges:
+            if not range_.redo:
+                range_.prices = prices
+                claim = Claim(range_.hi, len(range_.messages), range_.topic_id, prices)
+                offsets.append(self._at(range_, range_.lo, claim.metadata()))
+        return offsets
+
+    def _settled(self, range_: Range) -> TopicPartition:
+        return self._at(range_, range_.hi + 1, settled_metadata(range_.topic_id))
+
+    def _commit_claims(self, offsets: list[TopicPartition], ranges: Sequence[Range]) -> None:
+        """Commit, and find out that what was read is of the topics that were assigned.
+
+        A topic that is deleted and made anew between two looks of the client is simply read on, from the same
+        offset. It has another id from then on: what was read while it had the old one is the old one's.
+        """
+        answers = self._logs.ask() if ranges else {}
+        self._commit(offsets)
+        before = {topic: self.topic_id(topic) for topic in self._real}
+        try:
+            self._logs.hear(answers)
+        except KafkaException as error:
+            self._unanswered()
+            raise ClaimLost(f"it is not known whether the topics are still the same: {error}") from error
+        for topic, topic_id in before.items():
+            if self.topic_id(topic) != topic_id:
+                raise made_anew(topic, topic_id, self.topic_id(topic))
+        for range_ in ranges:
+            self._tracks[range_.topic, range_.partition].claimed = True
+
     def _commit(self, offsets: list[TopicPartition]) -> None:
         if refused := self._refusals(offsets):
-            # Whether it was refused or only not answered: the group's own word is read again before anything
-            # else.
-            keys = self._assigned
-            self._drop()
-            self._assigned, self._unread = keys, bool(keys)
+            self._unanswered()
             raise ClaimLost(f"commit refused: {refused}")
+
+    def _unanswered(self) -> None:
+        """Whether it was refused or only not answered: read the group's own word again before all else."""
+        keys = self._assigned
+        self._drop()
+        self._assigned, self._unread = keys, bool(keys)
 
     def _refusals(self, offsets: list[TopicPartition]) -> list[str]:
         if not offsets:

@@ -1,6 +1,7 @@
 """What is to be known of a topic's logs before they are read: ids, partitions and bounds."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from tidegate_infra.kafka import client
 from tidegate_infra.settings import Settings
 
 _ANSWER_S = 10.0
+Answers = dict[str, "Future[Any]"]
+"""Topics, and what Kafka will have said of them."""
+
 EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -122,8 +126,15 @@ class Logs:
         TidegateError
             It refuses for good.
         """
-        wanted = {self._prefix + topic: topic for topic in self._topics}
-        answers = self._admin.describe_topics(TopicCollection(list(wanted)), request_timeout=_ANSWER_S)
+        self.hear(self.ask())
+
+    def ask(self) -> Answers:
+        """Ask Kafka again, and do not wait for what it says."""
+        wanted = [self._prefix + topic for topic in self._topics]
+        return self._admin.describe_topics(TopicCollection(wanted), request_timeout=_ANSWER_S)
+
+    def hear(self, answers: Answers) -> None:
+        """Wait for what Kafka says; raises as `describe`."""
         for real, answer in answers.items():
             try:
                 described = answer.result()
@@ -131,7 +142,9 @@ class Logs:
                 if error.args[0].code() in TRANSIENT:
                     raise
                 raise client.explained(error, f"describing topic {real}") from error
-            self._described[wanted[real]] = Described(str(described.topic_id), len(described.partitions))
+            self._described[real.removeprefix(self._prefix)] = Described(
+                str(described.topic_id), len(described.partitions)
+            )
 
     def bounds(self, places: Sequence[tuple[str, int]], bound: Any) -> dict[tuple[str, int], int]:
         """Return the first offset (`EARLIEST`) or the one behind the last (`LATEST`) of partitions.

@@ -138,12 +138,16 @@ def read_metadata(metadata: str | None, topic_id: str, where: str) -> Claim | No
             f"find out what else commits in this consumer group"
         ) from None
     if committed_for != topic_id:
-        raise InvariantBroken(
-            f"{where}: the offset was committed for topic id {committed_for}, the topic now has "
-            f"{topic_id}: it was "
-            f"deleted and made again; delete the consumer group's offsets of it to begin with the new one"
-        )
+        raise made_anew(where, committed_for, topic_id)
     return claim
+
+
+def made_anew(where: str, before: str, now: str) -> InvariantBroken:
+    """What is wrong when offsets belong to a topic of the same name that is gone."""
+    return InvariantBroken(
+        f"{where}: the offset was committed for topic id {before}, the topic now has {now}: it was "
+        "deleted and made again; delete the consumer group's offsets of it to begin with the new one"
+    )
 
 
 @dataclass(slots=True)

@@ -76,6 +76,7 @@ class Aggregate:
         self._deliveries = Deliveries(settings)
         self._worker = f"{platform.node()}:{os.getpid()}"
         self._beat_at_s = 0.0
+        self._claimed: Sequence[Range] = ()
         self._consumer = RangeConsumer(
             settings,
             GROUP,
@@ -87,13 +88,16 @@ class Aggregate:
         )
 
     def turn(self) -> None:
-        """Poll once; effect what is due; say how far event time is."""
+        """Poll once; effect what is claimed; say how far event time is."""
         self._process.beat()
         try:
-            ranges = self._consumer.poll(0.1)
-            if ranges:
-                self._effect(ranges)
+            if not self._claimed and (ranges := self._consumer.poll(0.1)):
+                self._consumer.claim(ranges, prices=self._book.hash)
+                self._claimed = ranges
+            if self._claimed:
+                self._effect(lambda ranges: self._consumer.settle_and_claim(ranges, prices=self._book.hash))
         except ClaimLost as lost:
+            self._claimed = ()
             self._figures.lost()
             self._process.log.info("claim_lost", reason=str(lost))
             return
@@ -108,7 +112,13 @@ class Aggregate:
         return self._consumer.positions()
 
     def stop(self) -> None:
-        """Say how far everything settled is, for whoever comes next."""
+        """Effect what is claimed, and say how far everything settled is, for whoever comes next."""
+        if self._claimed:
+            try:
+                self._effect(self._consumer.settle)
+            except ClaimLost as lost:
+                self._process.log.info("claim_lost", reason=str(lost))
+                return
         self._heartbeat()
         self._deliveries.settle(self._process.beat)
 
@@ -116,9 +126,10 @@ class Aggregate:
         """Leave the group; what is claimed is redone by the next owner."""
         self._consumer.close()
 
-    def _effect(self, ranges: Sequence[Range]) -> None:
+    def _effect(self, settle: Callable[[Sequence[Range]], Sequence[Range] | None]) -> None:
+        """Effect what is claimed, and settle it; `settle` may say what it claimed in its place."""
+        ranges = self._claimed
         with self._figures.seconds.time():
-            self._consumer.claim(ranges, prices=self._book.hash)
             crashpoint("aggregate.after_claim")
             copies = self._duplicates.mark(ranges)
             works = [self._work(alike, copies) for alike in _alike(ranges)]
@@ -127,7 +138,7 @@ class Aggregate:
                 raise ClaimLost("the partitions went to another worker before anything was written")
             self._write(works)
             crashpoint("aggregate.after_produce")
-            self._consumer.settle(ranges)
+            self._claimed = settle(ranges) or ()
         crashpoint("aggregate.after_settle")
         self._watermarks.begin(self._consumer.epoch)
         for done in works:
