@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
@@ -21,6 +22,7 @@ Verdict = Literal["ok", "warn", "fail"]
 _MOST_LAG = 10_000
 _MOST_SKEW_SECONDS = 1.0
 _LEAST_FREE = {"fail": 0.05, "warn": 0.15}
+_LEDGER_OF = timedelta(days=1)
 _NEEDED = frozenset({"aggregate", "stream", "sink"})
 
 
@@ -155,9 +157,9 @@ def _tables(store: Client) -> Finding:
 
 
 def _ledger(store: Client) -> Finding:
-    rows = ledger.ledger(store)
+    rows = ledger.ledger(store, since=datetime.now(UTC) - _LEDGER_OF)
     open_rows = [row for row in rows if not row.balanced]
     if open_rows:
         words = f"{len(open_rows)} of {len(rows)} producers do not balance"
         return Finding("ledger", "fail", words, "tidegate ledger")
-    return Finding("ledger", "ok", f"{len(rows)} producers balance")
+    return Finding("ledger", "ok", f"{len(rows)} producers of the last day balance")

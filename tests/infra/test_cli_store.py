@@ -104,7 +104,7 @@ def test_the_ledger_says_what_balances_and_ends_with_1_when_something_is_missing
     cli: Any, migrated: None
 ) -> None:
     empty = cli("ledger", "--json")
-    assert (empty.code, empty.out, empty.err) == (0, "", "0 producers, 0 not balanced\n")
+    assert (empty.code, empty.out, empty.err) == (0, "", "0 producers in the last 24h, 0 not balanced\n")
     lost = (
         "INSERT INTO producer_reports (producer_id, tenant, app, report_seq, accepted, final, append_ts) "
         "VALUES ('p', 'acme', 'chat', 1, 5, true, now64(3) - 600)"
@@ -116,6 +116,13 @@ def test_the_ledger_says_what_balances_and_ends_with_1_when_something_is_missing
     assert (row["producer_id"], row["accepted"], row["missing"], row["balanced"]) == ("p", 5, 5, False)
     assert cli("ledger", "--json", "--tenant", "other").code == 0
     assert "ACCEPTED" in cli("ledger").out
+    lost_earlier = lost.replace("'p'", "'earlier'").replace("600", "3 * 86400")
+    assert cli("sql", "--write", lost_earlier).code == 0
+    by_hour = cli("ledger", "--json", "--by", "hour", "--last", "7d")
+    assert [(row["producer_id"], row["missing"]) for row in by_hour.rows] == [("earlier", 5), ("p", 5)]
+    assert by_hour.rows[0]["hour"] < by_hour.rows[1]["hour"]
+    assert [row["producer_id"] for row in cli("ledger", "--json").rows] == ["p"]
+    assert cli("ledger", "--last", "soon").code == 2
 
 
 def test_tables_that_are_not_there_end_with_3_and_the_command_that_makes_them(

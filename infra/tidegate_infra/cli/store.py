@@ -37,6 +37,8 @@ def connected(settings: Settings, *, readonly: bool = True) -> Iterator[Client]:
 class Code:
     """Codes of ClickHouse's errors."""
 
+    UNKNOWN_FUNCTION = 46
+    """Also a view with parameters that is not there."""
     UNKNOWN_TABLE = 60
     READONLY = 164
 
@@ -46,7 +48,9 @@ def _explained(store: Client, error: Error) -> TidegateError:
     match error.code:
         case None:
             return DependencyUnavailable(f"the store did not answer: {words}")
-        case Code.UNKNOWN_TABLE if any(one.state != "applied" for one in migrations.status(store)):
+        case Code.UNKNOWN_TABLE | Code.UNKNOWN_FUNCTION if any(
+            one.state != "applied" for one in migrations.status(store)
+        ):
             return ConfigError(f"{words}; `tidegate migration up` makes the tables of Tidegate")
         case Code.READONLY:
             return Refused(f"only reading is allowed, unless you say --write: {words}")

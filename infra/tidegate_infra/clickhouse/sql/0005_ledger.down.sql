@@ -1,0 +1,7 @@
+DROP VIEW IF EXISTS ledger_since;
+DROP VIEW IF EXISTS arrivals;
+ALTER TABLE producer_reports DROP PROJECTION IF EXISTS by_producer;
+ALTER TABLE duplicates DROP PROJECTION IF EXISTS by_producer;
+ALTER TABLE evaluations DROP PROJECTION IF EXISTS by_producer;
+ALTER TABLE feedback DROP PROJECTION IF EXISTS by_producer;
+ALTER TABLE calls DROP PROJECTION IF EXISTS by_producer;
