@@ -3,11 +3,13 @@
 import base64
 import secrets
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,9 @@ from tidegate.records import (
 )
 from tidegate.topics import CALLS
 from tidegate_infra.kafka.ranges import Range
+
+# What several files of tests share stands in modules of its own beside them, found from the root.
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 APPENDED_MS = 1_760_000_010_000
 

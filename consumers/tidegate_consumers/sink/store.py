@@ -21,6 +21,9 @@ from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.settings import Settings
 
+ANSWER_S = 60
+"""How long an answer of the store is waited for."""
+
 _ROUNDS = 5
 """Repairs of one range before the store is taken for broken."""
 
@@ -87,7 +90,7 @@ class Store:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._client: Client = clickhouse.connect(settings)
+        self._client: Client = clickhouse.connect(settings, answer_seconds=ANSWER_S)
         self._types: dict[str, dict[str, str]] = {}
         for table, column, type_ in self._client.query(_COLUMNS).result_rows:
             self._types.setdefault(table, {})[column] = type_
@@ -163,8 +166,8 @@ class Store:
             arrow.table(frame, self._types[table]),
             settings=_ONE_BLOCK | {"insert_deduplication_token": token},
         )
-        # An answer that begins with 200 may hold an exception where its reader does not look. Known rows are
-        # in the sum too, and rows of views.
+        # An answer that begins with 200 may hold an exception where its reader does not look. Rows that are
+        # known by their token are in the sum too, and rows of views.
         if done.written_rows < frame.height:
             raise DependencyUnavailable(
                 f"ClickHouse answered the insert of {frame.height} rows into {table} without saying that it "
@@ -197,11 +200,20 @@ class Store:
         }
         # Compaction may have taken messages since their rows were written, so that more may stand.
         compacted = "compact" in TOPICS[range_.topic].config.get("cleanup.policy", "")
-        [(standing, distinct)] = self._client.query(_COUNTED, where).result_rows
+        counted = self._client.query(_COUNTED, where).result_rows
+        if len(counted) != 1:
+            raise DependencyUnavailable(f"{table}: ClickHouse was asked for a count and answered none")
+        [(standing, distinct)] = counted
         if standing == distinct == frame.height and not compacted:
             return frame.clear()
         found = self._client.query(_STANDING, where).result_columns
         offsets = pl.Series(found[0] if found else [], dtype=pl.Int64)
+        if len(offsets) != standing:
+            # Half an answer, or an earlier try that is still at work: neither says what is missing.
+            raise DependencyUnavailable(
+                f"{table}: ClickHouse counted {standing} rows of range {range_.name} and then gave "
+                f"{len(offsets)}"
+            )
         strange = offsets.filter(~offsets.is_in(frame.get_column("_offset").implode()))
         if standing != distinct or (len(strange) and not compacted):
             raise InvariantBroken(

@@ -18,7 +18,7 @@ _UNKNOWN_DATABASE = 81
 _REFUSED_USER = frozenset({192, 193, 194, 497, 516})
 
 
-def connect(settings: Settings, readonly: bool = False) -> Client:
+def connect(settings: Settings, readonly: bool = False, answer_seconds: float = 300) -> Client:
     """Connect to ClickHouse; the database is made if it is not there.
 
     The client may be used by several threads, and keeps connections of its own.
@@ -29,6 +29,8 @@ def connect(settings: Settings, readonly: bool = False) -> Client:
         `clickhouse`, `clickhouse_user`, `clickhouse_password`.
     readonly
         For questions only: the store refuses every change, and no database is made.
+    answer_seconds
+        How long an answer is waited for; afterwards it is not known what the store has done.
 
     Raises
     ------
@@ -39,22 +41,22 @@ def connect(settings: Settings, readonly: bool = False) -> Client:
     """
     database = urlsplit(settings.clickhouse).path.strip("/")
     try:
-        return _client(settings, database, readonly=readonly)
+        return _client(settings, database, readonly=readonly, answer_seconds=answer_seconds)
     except DatabaseError as error:
         if error.code != _UNKNOWN_DATABASE or readonly:
             raise _explained(settings, error) from None
     except OSError as error:
         raise _unavailable(settings, error) from None
     try:
-        first = _client(settings, "", readonly=False)
+        first = _client(settings, "", readonly=False, answer_seconds=answer_seconds)
         first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         first.close()
-        return _client(settings, database, readonly=False)
+        return _client(settings, database, readonly=False, answer_seconds=answer_seconds)
     except DatabaseError as error:
         raise _explained(settings, error) from None
 
 
-def _client(settings: Settings, database: str, *, readonly: bool) -> Client:
+def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds: float) -> Client:
     url = urlsplit(settings.clickhouse)
     try:
         return clickhouse_connect.get_client(
@@ -67,6 +69,7 @@ def _client(settings: Settings, database: str, *, readonly: bool) -> Client:
             # 1 would also refuse a question that carries settings of its own.
             settings={"readonly": "2"} if readonly else None,
             client_name="tidegate",
+            send_receive_timeout=answer_seconds,
             # Sessions would forbid a client to threads, and the sinks need none.
             autogenerate_session_id=False,
             dedicated_pool=True,

@@ -1,0 +1,126 @@
+"""The sink while the store is down, slow, or refuses: it waits, holds little, says so, and catches up."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.consumers.between import (
+    Between,
+    does_it_and_hangs_up,
+    has_too_many_parts,
+    honest,
+    is_busy,
+    on_inserts,
+    refuses_the_user,
+    says_200_with_an_exception_in_the_body,
+)
+
+from tidegate import codec
+from tidegate.topics import CALLS
+from tidegate_consumers.sink import process as sink_process
+from tidegate_consumers.sink.process import Sink
+from tidegate_consumers.sink.store import Store
+from tidegate_infra.clickhouse import client as clickhouse
+from tidegate_infra.kafka import claims, client
+from tidegate_infra.process import Process
+from tidegate_infra.settings import Settings
+
+HELD_BYTES = 40_000
+CHUNK = 50
+
+
+@pytest.fixture
+def between(migrated: None, settings: Settings) -> Iterator[Between]:
+    with closing(Between(settings.clickhouse)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def process(between: Between, settings: Settings) -> Process:
+    changes = {"clickhouse": between.address, "sink_range_ms": 50, "sink_range_rows": CHUNK}
+    return Process("sink", settings.model_copy(update=changes))
+
+
+@pytest.fixture
+def sink(topics: None, process: Process, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+    monkeypatch.setattr(sink_process, "HELD_BYTES", HELD_BYTES)
+    monkeypatch.setattr(sink_process, "_PAUSES_S", (0.05,))
+    monkeypatch.setattr(claims, "_CHUNK", CHUNK)
+    with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
+        yield sink
+
+
+@pytest.fixture
+def send(settings: Settings, call: Any) -> Callable[[int], None]:
+    producer = client.producer(settings)
+
+    def send(count: int) -> None:
+        for one in [call() for _ in range(count)]:
+            producer.produce(settings.topic_prefix + CALLS, codec.encode(one), one.event_id)
+        assert producer.flush(30) == 0
+
+    return send
+
+
+def turn_until(sink: Sink, question: Callable[[], bool], seconds: float = 30) -> None:
+    until_s = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < until_s, "it did not come true"
+        sink.turn()
+
+
+def drained(sink: Sink, count: int) -> Callable[[], bool]:
+    return lambda: sum(at for (topic, _), at in sink.positions().items() if topic == CALLS) == count
+
+
+def says(process: Process, words: str) -> bool:
+    return words in process.health.readyz()[1]
+
+
+def stored(settings: Settings) -> tuple[int, int, int]:
+    """Rows, offsets, ids."""
+    with closing(clickhouse.connect(settings)) as connection:
+        query = "SELECT count(), uniqExact(_partition, _offset), uniqExact(event_id) FROM calls"
+        return tuple(connection.query(query).result_rows[0])
+
+
+def test_through_every_kind_of_outage_little_is_held_and_everything_is_stored_once(
+    sink: Sink, process: Process, between: Between, settings: Settings, send: Callable[[int], None]
+) -> None:
+    sent = 0
+    for fault, words in [
+        (refuses_the_user, "Authentication failed"),
+        (has_too_many_parts, "Too many parts"),
+        (is_busy, "503"),
+        (does_it_and_hangs_up, "not stored yet"),
+        (says_200_with_an_exception_in_the_body, "without saying that it wrote them"),
+    ]:
+        between.fault = on_inserts(fault)
+        send(400)
+        sent += 400
+        turn_until(sink, partial(says, process, words))
+        for _ in range(10):
+            sink.turn()
+        # A fetch may exceed it.
+        assert sink._consumer.held_bytes() < HELD_BYTES + CHUNK * 1_000
+        between.fault = honest
+        turn_until(sink, drained(sink, sent))
+        assert stored(settings) == (sent, sent, sent)
+        turn_until(sink, lambda: process.health.is_ready)
+
+
+def test_a_table_that_really_has_too_many_parts_is_waited_for(
+    sink: Sink, process: Process, settings: Settings, send: Callable[[int], None]
+) -> None:
+    with closing(clickhouse.connect(settings)) as connection:
+        send(100)
+        turn_until(sink, drained(sink, 100))
+        connection.command("ALTER TABLE calls MODIFY SETTING max_parts_in_total = 1")
+        send(100)
+        turn_until(sink, partial(says, process, "code: 252"))
+        connection.command("ALTER TABLE calls RESET SETTING max_parts_in_total")
+        turn_until(sink, drained(sink, 200))
+    assert stored(settings) == (200, 200, 200)
