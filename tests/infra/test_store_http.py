@@ -154,6 +154,20 @@ def test_a_repeated_token_inserts_once(client: Client) -> None:
     assert client.command("SELECT count() FROM calls") == 4
 
 
+def test_an_insert_that_the_engine_could_not_write_is_no_success(client: Client) -> None:
+    client.command(
+        "CREATE TABLE picky (a UInt64, CONSTRAINT small CHECK a < 2) ENGINE = MergeTree ORDER BY a "
+        "SETTINGS parts_to_throw_insert = 1, parts_to_delay_insert = 0"
+    )
+    with pytest.raises(DatabaseError, match="is violated") as violated:
+        client.insert_arrow("picky", pa.table({"a": pa.array([1, 2], pa.uint64())}))
+    client.insert_arrow("picky", pa.table({"a": pa.array([1], pa.uint64())}))
+    with pytest.raises(DatabaseError, match="Too many parts") as refused:
+        client.insert_arrow("picky", pa.table({"a": pa.array([0], pa.uint64())}))
+    assert (violated.value.code, refused.value.code) == (469, 252)
+    assert client.query("SELECT a FROM picky").result_rows == [(1,)]
+
+
 def test_a_large_answer_is_streamed(client: Client) -> None:
     with client.query_row_block_stream("SELECT number, toString(number) FROM numbers(300000)") as blocks:
         sizes = [len(block) for block in blocks]

@@ -19,6 +19,7 @@ from tidegate_infra.store.errors import Code, StatementError
 READ_ONLY = "READ_ONLY"
 UNPARSED = "UNKNOWN"
 _FORMATS = "SELECT lower(name), name, content_type FROM system.formats"
+_ERRORS = "SELECT code, value, last_error_message FROM system.errors"
 _SWITCHED_OFF = "file() is switched off: it reads files of the machine the store runs on"
 
 
@@ -175,11 +176,18 @@ class Session:
                 connection.streaming_cancel_query(result)
 
     def insert(self, sql: bytes, input_format: str, chunks: Iterable[bytes]) -> Summary:
-        """Insert data; nothing of the block in hand is stored when `chunks` raises."""
+        """Insert data; nothing of the block in hand is stored when `chunks` raises.
+
+        Raises
+        ------
+        StatementError
+            The data cannot be read, or the engine met an error meanwhile: whether rows stand is not known.
+        """
         if self._parameters:
             # An insert takes them from the connection, where a query that carries its own would clear them.
             parameters, self._parameters = self._parameters, {}
             self.run(_assign({f"param_{name}": value for name, value in parameters.items()}))
+        before = self.rows(_ERRORS)
         with _engine_errors():
             inserter = self._connection.send_insert(sql, input_format)
         with inserter:
@@ -188,6 +196,11 @@ class Session:
                     inserter.append(chunk)
             with _engine_errors():
                 done = inserter.finish()
+        # chdb 26.9 ends an insert as if all were well when its rows could not be written: the disk was full,
+        # a constraint broken, the parts too many. The engine counts such errors, and those of others.
+        if met := [error for error in self.rows(_ERRORS) if error not in before]:
+            code, _, message = met[0]
+            raise StatementError(int(code), f"{message}: whether the rows of this insert stand is not known")
         return Summary(
             written_rows=done.rows_written,
             written_bytes=done.bytes_written,
