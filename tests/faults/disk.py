@@ -50,7 +50,7 @@ class SmallDisk:
     ) -> None:
         """Leave a copy of what stood there, where it stood."""
         kept = self.path.with_name(f"{self.path.name}.kept")
-        shutil.copytree(self.path, kept)
+        shutil.copytree(self.path, kept, symlinks=True)
         subprocess.run(["umount", str(self.path)], check=True)
         self.path.rmdir()
         kept.rename(self.path)

@@ -16,8 +16,9 @@ from tests.faults.operator import Operator
 from tests.faults.receiver import Mood as ReceiversMood
 from tests.faults.receiver import MoodyReceiver
 from tests.faults.schedule import Fault
+from tests.faults.stranger import Stranger
 from tests.faults.system import LinkedStack
-from tests.faults.traffic import App, Stranger
+from tests.faults.traffic import App
 
 from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup, ending

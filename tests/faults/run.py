@@ -13,8 +13,9 @@ from tests.faults.newcomer import Registry
 from tests.faults.operator import Operator
 from tests.faults.receiver import MoodyReceiver
 from tests.faults.schedule import Fault
+from tests.faults.stranger import Stranger
 from tests.faults.system import LinkedStack
-from tests.faults.traffic import App, Stranger
+from tests.faults.traffic import App
 from tests.faults.truth import read
 
 from tidegate.series import deployment_key
