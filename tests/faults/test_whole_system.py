@@ -1,0 +1,26 @@
+"""A short run over the whole system; ``make faults`` plays longer ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.faults import history
+
+SEEDS = (22189,)
+"""In twelve seconds begin: kills of Kafka and of a process between two effects, a frozen store and a zombie,
+links that are cut or half open, a slow store, a second process, copies, poison, another schema, a person's
+action, a webhook that hangs."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_or_counted_twice_under_faults_of_fourteen_kinds(seed: int, tmp_path: Path) -> None:
+    asked = {"--seeds": 1, "--first": seed, "--faults": 14, "--span": 12, "--session": 2, "--dir": tmp_path}
+    command = [sys.executable, "-m", "tests.faults", *(str(word) for pair in asked.items() for word in pair)]
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = history.read(tmp_path / f"seed-{seed}" / "history.jsonl")
+    assert len({line["kind"] for line in lines if line["what"] == "fault"}) == 14
+    assert [line["reached"] for line in lines if line["what"] == "faults are over"] == [["stream.after_send"]]
