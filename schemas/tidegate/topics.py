@@ -35,6 +35,7 @@ ROLLOUTS = "llm.rollouts"
 ACTIONS = "llm.actions"
 PARTIALS = "llm.partials"
 PRICES = "llm.prices"
+SNAPSHOTS = "llm.snapshots"
 METRICS = "llm.metrics"
 DRIFT = "llm.drift"
 ALERTS = "llm.alerts"
@@ -105,6 +106,8 @@ TOPICS: dict[str, Topic] = {
             (PartialBatch, Heartbeat, JournalRollout, JournalAction),
             _kept(7),
         ),
+        # Of the journal, and read by the release that wrote them: beyond its retention they lead nowhere.
+        Topic(SNAPSHOTS, 6, "none; the partition is the journal's", (), _kept(7)),
         Topic(PRICES, 1, "hash", (PriceTable,), _COMPACT | {"max.message.bytes": str(8 << 20)}),
         Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7)),
         Topic(DRIFT, 1, "series", (DriftEvent,), _kept(30)),

@@ -21,12 +21,14 @@ from tidegate_infra.settings import Settings
 from tidegate_streams import transport
 from tidegate_streams.journals import Journals
 from tidegate_streams.outbox import OUTPUTS, Outbox
+from tidegate_streams.shelf import Shelf
 
 STOP_SECONDS = 10.0
 """How long an orderly stop may take before the process just ends; nothing depends on it."""
 
 _TURN_SECONDS = 0.1
 _WATCH_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 86_400.0
 _ANSWER_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def require_topics(settings: Settings) -> None:
         present = admin(settings).list_topics(timeout=_ANSWER_SECONDS).topics
     except KafkaException as error:
         raise explained(error, "listing topics") from error
-    needed = (topics.PARTIALS, *OUTPUTS.values(), topics.DLQ)
+    needed = (topics.PARTIALS, topics.SNAPSHOTS, *OUTPUTS.values(), topics.DLQ)
     missing = [name for topic in needed if (name := settings.topic_prefix + topic) not in present]
     if missing:
         raise ConfigError(f"Kafka lacks {', '.join(missing)}: create the topics with `tidegate topic apply`")
@@ -87,7 +89,9 @@ async def _run(process: Process) -> None:
     failures = _Failures()
     journals = Journals(process)
     app = transport.build(group_name(settings, process.name), settings, journals)
-    journals.outbox = Outbox(process, app.producer, topic_id(client, journal))
+    journal_id = topic_id(client, journal)
+    journals.outbox = Outbox(process, app.producer, journal_id)
+    journals.shelf = Shelf(process, journal_id, journals.rules)
     app.sensors.add(transport.ExitOnSendError(failures.add))
 
     async def follow(stream: Any) -> None:
@@ -119,7 +123,7 @@ async def _watch(
     process: Process, app: transport.JournalApp, journals: Journals, client: AdminClient, failures: _Failures
 ) -> None:
     journal = process.settings.topic_prefix + topics.PARTIALS
-    looked_at = time.monotonic()
+    looked_at = looked_again_at = time.monotonic()
     while not process.stopping.is_set() and failures.first is None:
         if app.crashed:
             raise app.crash_reason or InvariantBroken("Faust stopped and does not say why: see the log")
@@ -129,6 +133,9 @@ async def _watch(
             if time.monotonic() - looked_at > _WATCH_SECONDS:
                 looked_at = time.monotonic()
                 journals.check_progress(await asyncio.to_thread(_ends, client, journal))
+            if time.monotonic() - looked_again_at > _LOOK_AGAIN_SECONDS:
+                looked_again_at = time.monotonic()
+                await journals.look_again()
         except TidegateError as error:
             failures.add(error)
         await asyncio.sleep(_TURN_SECONDS)

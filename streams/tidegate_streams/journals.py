@@ -1,8 +1,9 @@
 """The journal partitions that this process holds: each message in, what it causes out, then the next.
 
-State is in memory and comes from the journal: an assignment begins with nothing and reads its partitions from
-their beginning. What a replay decides again is published only where it is missing, so that nobody notices a
-restart. Of what the journal no longer reaches back to, the fold is told what was published.
+State is in memory and comes from the journal: an assignment begins with nothing and reads its partitions
+from the newest snapshot that can be used, or else from their beginning. What is decided again is published
+only where it is missing, so that nobody notices a restart. Of what the journal no longer reaches back to,
+the fold is told what was published.
 """
 
 import asyncio
@@ -14,16 +15,31 @@ from prometheus_client import Counter, Gauge
 
 from tidegate import topics
 from tidegate.codec import decode
-from tidegate.errors import ContractError, InvariantBroken
+from tidegate.errors import ContractError, InvariantBroken, TidegateError
 from tidegate.records import Alert, KeyValue
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.process import Process
-from tidegate_streams import alerts, fold, published
+from tidegate_streams import alerts, fold, frozen, published
 from tidegate_streams.outbox import Outbox
 from tidegate_streams.published import CommandConflict, Published
+from tidegate_streams.shelf import Shelf
 
 STALLED_SECONDS = 60.0
 """A partition that has messages and makes no progress for so long ends the process."""
+
+FENCE_SHARE = 0.5
+"""Nothing is sent when the group was last heard of longer ago than this part of a session."""
+
+_TURN_SECONDS = 0.05
+
+SNAPSHOT_MESSAGES = 1_000
+"""A restart reads so many messages again within a second or two: for fewer no snapshot is made."""
+
+SNAPSHOT_SECONDS = 60.0
+"""At least so long between two snapshots of a partition."""
+
+SNAPSHOT_SHARE = 0.05
+"""Most of the time that may go into making them: a large state is kept more seldom."""
 
 
 @dataclass(slots=True)
@@ -33,6 +49,13 @@ class Journal:
     starts_at: int
     end_at_assignment: int
     next_offset: int
+    snapshot: fold.State | None = None
+    """What it goes on from; None to begin with nothing."""
+    kept_offset: int = 0
+    """Where its last snapshot was made, or it began."""
+    kept_until: float = 0.0
+    """Before this time no other is made."""
+    keeping: "asyncio.Task[None] | None" = None
     state: fold.State | None = None
     """None before the first message: what was published has to be known first."""
     is_current: bool = False
@@ -50,18 +73,22 @@ class Journals:
     """
 
     outbox: Outbox
+    shelf: Shelf
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._rules = fold.Rules(
+        self.rules = fold.Rules(
             allowed_lateness_us=process.settings.allowed_lateness_us,
             series_cap=process.settings.series_cap,
         )
         self._epoch = 0
+        self._heard_at = 0.0
+        self._fence_seconds = process.settings.kafka_session_ms / 1_000 * FENCE_SHARE
         # One message, or one thing published again, at a time; and nothing at all while a revocation ends.
         self._publishing = asyncio.Lock()
         self._held: dict[int, Journal | None] = {}
         self._published: asyncio.Future[Published] | None = None
+        self._kept: asyncio.Future[dict[int, list[bytes]]] | None = None
         registry = process.metrics
         self._applied = Counter(
             "tidegate_stream_messages", "Journal messages applied.", ["partition"], registry=registry
@@ -78,6 +105,12 @@ class Journals:
             ["partition", "what"],
             registry=registry,
         )
+        self._snapshot = Gauge(
+            "tidegate_stream_snapshot_offset",
+            "Journal offset that a restart would go on from.",
+            ["partition"],
+            registry=registry,
+        )
         self._lag = Gauge(
             "tidegate_stream_lag", "Journal messages not yet applied.", ["partition"], registry=registry
         )
@@ -85,9 +118,11 @@ class Journals:
     def assign(self, partitions: set[TP]) -> None:
         """Forget everything and begin anew with these partitions."""
         self._epoch += 1
+        self.heard(time.monotonic())
         self._held = {partition.partition: None for partition in partitions}
         self._process.not_ready("replaying the journal")
         self._published = asyncio.ensure_future(self._read_back())
+        self._kept = asyncio.ensure_future(asyncio.to_thread(self.shelf.read, sorted(self._held)))
         self._process.log.info("assigned", partitions=sorted(self._held))
 
     async def revoke(self) -> None:
@@ -98,15 +133,56 @@ class Journals:
         async with self._publishing:
             pass
 
+    def heard(self, at: float) -> None:
+        """Note that the group counted this process among its members at a time of the monotonic clock."""
+        self._heard_at = at
+
+    async def _owns(self, epoch: int) -> bool:
+        """Whether the partitions of an assignment are still this process's.
+
+        One that stood still may have lost them without being told so yet: until the group was heard of again
+        it cannot know, and waits.
+        """
+        while (  # noqa: ASYNC110 - it is heard of in another thread
+            epoch == self._epoch and time.monotonic() - self._heard_at > self._fence_seconds
+        ):
+            await asyncio.sleep(_TURN_SECONDS)
+        return epoch == self._epoch
+
     async def _read_back(self) -> Published:
         # What is being sent must be there before it is read back, or it would be sent again.
         async with self._publishing:
             pass
         return await asyncio.to_thread(published.read, self._process.settings)
 
-    def begin(self, partition: TP, start: int, end: int) -> None:
-        """Take in a partition's first offset, and its end at the moment of assignment."""
-        self._held[partition.partition] = Journal(start, end, start)
+    async def recall(self) -> None:
+        """Wait for the snapshots: what is looked at afterwards of a journal is later than any of them."""
+        await asyncio.wait([one for one in (self._kept, self._published) if one is not None])
+
+    async def begin(self, partition: TP, start: int, end: int) -> None:
+        """Take in a partition's first offset and its end, read after `recall`; choose where to begin."""
+        number, epoch = partition.partition, self._epoch
+        found = await self._newest(number, start, end)
+        if epoch != self._epoch or self._held.get(number) is not None:
+            return
+        next_offset, snapshot = found or (start, None)
+        self._held[number] = Journal(start, end, next_offset, snapshot, kept_offset=next_offset)
+        self._process.log.info("begins", partition=number, start=start, end=end, next_offset=next_offset)
+
+    async def _newest(self, partition: int, start: int, end: int) -> tuple[int, fold.State] | None:
+        """Find the state to go on from. Without one the replay takes longer and comes to the same."""
+        kept, known = self._kept, self._published
+        if kept is None or known is None or known.exception() is not None:
+            return None
+        if failure := kept.exception():
+            self._process.log.warning("snapshots not read", partition=partition, why=str(failure))
+            return None
+        pieces = kept.result().get(partition, [])
+        found = await asyncio.to_thread(self.shelf.newest, pieces, partition, start, end)
+        if found is not None and not known.result().agrees(*found):
+            self._process.log.warning("snapshot not used: it has not decided what was published")
+            return None
+        return found
 
     def position(self, partition: TP) -> int | None:
         """Offset that is expected next; None before `begin`."""
@@ -151,7 +227,9 @@ class Journals:
             # Windows from behind the end are another journal's; showing some a second time does no harm.
             if known.windows.get(partition, -1) >= journal.end_at_assignment:
                 del known.windows[partition]
-            journal.state = fold.State(partition, self._rules, journal.starts_at, pasts, known.overflows())
+            journal.state, journal.snapshot = journal.snapshot, None
+            if journal.state is None:
+                journal.state = fold.State(partition, self.rules, journal.starts_at, pasts, known.overflows())
         try:
             record = decode(value or b"", expect=fold.JOURNAL)
             is_new = offset >= known.windows.get(partition, -1)
@@ -162,7 +240,7 @@ class Journals:
             await self.outbox.reject(partition, offset, key, value, error)
         crashpoint("stream.after_apply")
         for output in records:
-            if epoch != self._epoch:
+            if not await self._owns(epoch):
                 return
             if await self._lacks(known, output):
                 await self.outbox.send(output)
@@ -172,27 +250,75 @@ class Journals:
         journal.next_offset = offset + 1
         journal.progressed_at = time.monotonic()
         self._show(partition, journal.state)
+        if journal.next_offset - journal.kept_offset >= SNAPSHOT_MESSAGES:
+            await self._keep(partition, journal, journal.state)
+
+    async def _keep(self, partition: int, journal: Journal, state: fold.State) -> None:
+        """Begin to keep a snapshot, unless the last one was a short time ago or is still on its way."""
+        if journal.keeping is not None and not journal.keeping.done():
+            return
+        if time.monotonic() < journal.kept_until:
+            return
+        began = time.monotonic()
+        state.gather()
+        held = await asyncio.to_thread(frozen.freeze, state)
+        at = journal.next_offset
+
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(self.shelf.write, partition, at, held)
+                journal.kept_offset = at
+                self._snapshot.labels(partition).set(at)
+            except TidegateError as error:
+                # Only the next restart takes longer.
+                self._process.log.warning("no snapshot", partition=partition, why=str(error))
+            seconds = time.monotonic() - began
+            journal.kept_until = began + max(SNAPSHOT_SECONDS, seconds / SNAPSHOT_SHARE)
+
+        journal.keeping = asyncio.create_task(write())
 
     async def settle(self) -> None:
         """See which partitions have become current, and say ready when all are."""
         if self._published is None or not self._published.done():
             return
-        known, epoch = self._published.result(), self._epoch
+        known = self._published.result()
         for partition, journal in list(self._held.items()):
             if journal is None or journal.is_current or journal.next_offset < journal.end_at_assignment:
                 continue
-            async with self._publishing:
-                for key, command in list(known.hidden(partition)):
-                    if epoch != self._epoch:
-                        return
-                    self._process.log.warning(
-                        "command published again", deployment=key, revision=command.revision
-                    )
-                    await self.outbox.send(command)
-                    known.note(command)
+            await self._show_again(known, known, partition)
             journal.is_current = True
         if all(journal is not None and journal.is_current for journal in self._held.values()):
             self._process.ready()
+
+    async def look_again(self) -> None:
+        """See whether a late writer has put a lower revision behind the highest, which compaction would keep.
+
+        Raises
+        ------
+        DependencyUnavailable
+            Kafka does not answer.
+        """
+        if self._published is None or not self._published.done():
+            return
+        known = self._published.result()
+        found = await asyncio.to_thread(published.read, self._process.settings, (topics.DEPLOYMENTS,))
+        for partition, journal in list(self._held.items()):
+            if journal is not None and journal.is_current:
+                await self._show_again(known, found, partition)
+
+    async def _show_again(self, known: Published, found: Published, partition: int) -> None:
+        epoch = self._epoch
+        async with self._publishing:
+            for key, command in list(found.hidden(partition)):
+                if command.revision < max(known.commands[key], default=0):
+                    continue  # A newer one was published since.
+                if not await self._owns(epoch):
+                    return
+                self._process.log.warning(
+                    "command published again", deployment=key, revision=command.revision
+                )
+                await self.outbox.send(command)
+                known.note(command)
 
     def check_progress(self, ends: dict[int, int]) -> None:
         """See that no partition stands still.

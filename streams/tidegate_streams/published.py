@@ -1,17 +1,14 @@
 """What was published before, read back from the topics, so that a replay publishes nothing a second time."""
 
 import logging
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-
 from tidegate import topics
 from tidegate.codec import decode
-from tidegate.errors import ContractError, DependencyUnavailable, InvariantBroken
+from tidegate.errors import ContractError, InvariantBroken
 from tidegate.records import (
     Alert,
     DeploymentCommand,
@@ -21,17 +18,13 @@ from tidegate.records import (
     WindowMetricsBatch,
 )
 from tidegate.series import deployment_key
-from tidegate_infra.kafka import client
 from tidegate_infra.settings import Settings
+from tidegate_streams import fold, readback
 from tidegate_streams.rollouts.outputs import CONTROLLER
 from tidegate_streams.rollouts.past import Past
 
-SILENCE_SECONDS = 30.0
-"""Reading back may take as long as it takes, but not longer without a message that was still missing."""
-
 _TAIL = 1_000
-_POLL_SECONDS = 0.05
-_FETCH_WAIT_MS = 20
+"""So many of the last messages of llm.metrics tell how far windows went out."""
 
 _READ_BACK = (
     topics.DEPLOYMENTS,
@@ -159,6 +152,30 @@ class Published:
             if commands and _decider(commands) == partition
         }
 
+    def agrees(self, offset: int, state: fold.State) -> bool:
+        """Whether a state has decided, before an offset, what was published from before it.
+
+        One that comes from another replay may have lost a rollout that this one held, or the other way round.
+
+        Parameters
+        ----------
+        offset
+            Of the next message.
+        state
+            That the messages before it came to.
+        """
+        for key, past in self.pasts(state.partition).items():
+            if key in state.forgotten:
+                continue
+            revision = max((r for cause, r in past.causes if cause < offset), default=None)
+            known = state.rollouts.get(key)
+            if revision is not None and (known is None or known.revision != revision):
+                return False
+            told = past.progress
+            if told is not None and told.version < offset and not _is_same(state.told.get(key), told):
+                return False
+        return True
+
     def overflows(self) -> dict[str, Alert]:
         """Return the last record of each alert about too many series."""
         return {mark: alert for mark, alert in self.alerts.items() if alert.rule == "series_overflow"}
@@ -174,6 +191,11 @@ def _decider(commands: Mapping[int, DeploymentCommand]) -> int | None:
     """Journal partition that a deployment is decided by."""
     offsets = commands[max(commands)].offsets
     return offsets[0].partition if offsets else None
+
+
+def _is_same(one: RolloutProgress | None, other: RolloutProgress) -> bool:
+    names = ("generation", "version", "revision", "state")
+    return one is not None and all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _rollout_key(alert: Alert) -> str | None:
@@ -205,8 +227,15 @@ def same(one: DeploymentCommand, other: DeploymentCommand) -> bool:
     )
 
 
-def read(settings: Settings) -> Published:
+def read(settings: Settings, which: Iterable[str] = _READ_BACK) -> Published:
     """Read back what was published.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    which
+        Topics to read.
 
     Raises
     ------
@@ -216,7 +245,12 @@ def read(settings: Settings) -> Published:
         Kafka did not answer in time.
     """
     published = Published()
-    for message in _messages(settings):
+    places = {
+        (topic, partition): _TAIL if topic == topics.METRICS else None
+        for topic in which
+        for partition in range(topics.TOPICS[topic].partitions)
+    }
+    for message in readback.messages(settings, places):
         topic = topics.TOPICS[(message.topic() or "").removeprefix(settings.topic_prefix)]
         value = message.value()
         if value is None and topic.name == topics.ROLLOUTS:
@@ -230,42 +264,3 @@ def read(settings: Settings) -> Published:
         if getattr(record, "applier", CONTROLLER) == CONTROLLER:
             published.note(record)
     return published
-
-
-def _messages(settings: Settings) -> Iterator[Message]:
-    """What stands in the output topics; of windows, only the last messages of each partition."""
-    # The end of a partition is reported when a fetch returns, which by default takes half a second.
-    consumer = client.consumer(settings, "scan", enable_partition_eof=True, fetch_wait_max_ms=_FETCH_WAIT_MS)
-    try:
-        unfinished = {}
-        for topic in _READ_BACK:
-            name = settings.topic_prefix + topic
-            for partition in range(topics.TOPICS[topic].partitions):
-                at = TopicPartition(name, partition)
-                low, end = consumer.get_watermark_offsets(at, timeout=SILENCE_SECONDS)
-                unfinished[name, partition] = max(low, end - _TAIL) if topic == topics.METRICS else low
-        consumer.assign([TopicPartition(*at, start) for at, start in unfinished.items()])
-        heard_at = time.monotonic()
-        while unfinished:
-            messages = consumer.consume(_TAIL, timeout=_POLL_SECONDS)
-            # Others write meanwhile: what comes behind an end that was reached brings no other end nearer.
-            if any((message.topic() or "", message.partition() or 0) in unfinished for message in messages):
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > SILENCE_SECONDS:
-                missing = ", ".join(f"{name}[{number}]" for name, number in unfinished)
-                raise DependencyUnavailable(
-                    f"Kafka gave nothing of what was published for {SILENCE_SECONDS:g} s, and the end of "
-                    f"{missing} was not reached: is it up?"
-                )
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unfinished.pop((message.topic() or "", message.partition() or 0), None)
-                else:
-                    raise KafkaException(error)
-    except KafkaException as error:
-        raise client.explained(error, "reading back what was published") from error
-    finally:
-        consumer.close()

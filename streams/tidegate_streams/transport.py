@@ -5,6 +5,7 @@ what the fold expects next. Its producer may reorder on a retry; here it is idem
 """
 
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -25,15 +26,44 @@ class Positions(Protocol):
     async def revoke(self) -> None:
         """Stop publishing: the partitions may be another process's once this returns."""
 
-    def begin(self, partition: TP, start: int, end: int) -> None:
-        """Take in a partition's first offset, and its end at the moment of assignment."""
+    def heard(self, at: float) -> None:
+        """Note that the group counted this process among its members at a time of the monotonic clock."""
+
+    async def recall(self) -> None:
+        """Wait until `begin` may be called."""
+
+    async def begin(self, partition: TP, start: int, end: int) -> None:
+        """Take in a partition's first offset and its end, read after `recall`; choose where to begin."""
 
     def position(self, partition: TP) -> int | None:
         """Offset that is expected next; None before `begin`."""
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    app: "JournalApp"
+
+    async def on_start(self) -> None:
+        """Tell of each sign of life that the group has taken, dated by when it was sent."""
+        await super().on_start()
+        consumer: Any = self._consumer
+        coordinator = consumer._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def heartbeat() -> bool:
+            sent_at = time.monotonic()
+            taken: bool = await beat()
+            if taken:
+                self.app.positions.heard(sent_at)
+            return taken
+
+        coordinator._do_heartbeat = heartbeat
+
+
 class _Consumer(driver.Consumer):
     app: "JournalApp"
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self.app.positions.revoke()
@@ -50,10 +80,11 @@ class _Consumer(driver.Consumer):
         assigned = self.assignment()
         fresh = [partition for partition in assigned if positions.position(partition) is None]
         if fresh:
+            await positions.recall()
             starts = await self.earliest_offsets(*fresh)
             ends = await self.highwaters(*fresh)
             for partition in fresh:
-                positions.begin(partition, starts[partition], ends[partition])
+                await positions.begin(partition, starts[partition], ends[partition])
         expected = {partition: positions.position(partition) or 0 for partition in assigned}
         await self.seek_wait(expected)
         return expected

@@ -9,7 +9,7 @@ from tidegate.codec import encode
 from tidegate.errors import DependencyUnavailable
 from tidegate.records import DeploymentStatus
 from tidegate_infra.settings import Settings
-from tidegate_streams import published
+from tidegate_streams import published, readback
 
 
 class SlowKafka:
@@ -47,7 +47,7 @@ class SlowKafka:
 class Message:
     def __init__(self, topic, partition, value=None, *, end=False):
         self.topic, self.partition, self.value = (lambda: topic), (lambda: partition), (lambda: value)
-        self.error = lambda: published.KafkaError(published.KafkaError._PARTITION_EOF) if end else None
+        self.error = lambda: readback.KafkaError(readback.KafkaError._PARTITION_EOF) if end else None
 
 
 def status(number):
@@ -67,9 +67,9 @@ def status(number):
 
 def read(monkeypatch, **how):
     clock = [0.0]
-    monkeypatch.setattr(published, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(readback, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     kafka = SlowKafka(clock, **how)
-    monkeypatch.setattr(published.client, "consumer", lambda *_, **__: kafka)
+    monkeypatch.setattr(readback.client, "consumer", lambda *_, **__: kafka)
 
     return published.read(Settings()), clock[0]
 
@@ -77,7 +77,7 @@ def read(monkeypatch, **how):
 def test_reading_back_goes_on_as_long_as_messages_come(monkeypatch):
     found, seconds = read(monkeypatch, count=10)
     assert len(found.refusals) == 10
-    assert seconds > 2 * published.SILENCE_SECONDS
+    assert seconds > 2 * readback.SILENCE_SECONDS
 
 
 def test_silence_before_the_end_says_what_is_missing(monkeypatch):

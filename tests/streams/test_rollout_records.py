@@ -1,12 +1,10 @@
 """The records that the rollout machine writes."""
 
-import json
-
 from tests.streams.drive import HOUR, Drive, latency, rate, rollout
 
 from tidegate import codec
 from tidegate.records import Alert, DeploymentCommand, Step
-from tidegate_streams.rollouts.state import State
+from tidegate_streams.frozen import freeze, thaw
 
 
 def test_every_alert_that_fires_resolves_and_a_pause_of_a_person_is_none():
@@ -64,9 +62,9 @@ def test_the_same_journal_gives_the_same_commands_through_any_number_of_restarts
             if i == 24:
                 drive.act("resume")
             if restart:
-                drive.state = State.from_dict(json.loads(json.dumps(drive.state.to_dict())))
+                drive.state = thaw(freeze(drive.state).pack())
         return drive
 
     straight, restarted = play(False), play(True)
-    assert restarted.state.to_dict() == straight.state.to_dict()
+    assert freeze(restarted.state).pack() == freeze(straight.state).pack()
     assert restarted.outputs == straight.outputs

@@ -21,6 +21,7 @@ from tidegate.series import deployment_key
 from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.settings import Settings
 from tidegate_streams import fold
+from tidegate_streams.journals import SNAPSHOT_MESSAGES
 from tidegate_streams.replay import newest, replay, windows
 
 SECOND = 1_000_000
@@ -95,6 +96,14 @@ def ended(program, seconds=60):
         assert time.monotonic() < deadline, f"{program.name} still runs: {program.last_words()}"
         time.sleep(0.05)
     return program.process.returncode
+
+
+def delete_before(settings, offset):
+    """What retention does to the journal."""
+    admin = client.admin(settings)
+    place = TopicPartition(settings.topic_prefix + topics.PARTIALS, PARTITION, offset)
+    [answer] = admin.delete_records([place]).values()
+    answer.result(timeout=10)
 
 
 @pytest.mark.usefixtures("kafka", "topics")
@@ -177,10 +186,7 @@ def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however
     first.wait_until_ready()
     first.kill()
     assert [command.action for command in published(settings, topics.DEPLOYMENTS)] == ["start"]
-    gone = TopicPartition(settings.topic_prefix + topics.PARTIALS, PARTITION, 2)
-    admin = client.admin(settings)
-    [answer] = admin.delete_records([gone]).values()
-    answer.result(timeout=10)
+    delete_before(settings, 2)
     produce(settings, [made.beat(START + 10 * SECOND)], partition=PARTITION)
     for _ in range(2):
         program = start_process("stream")
@@ -190,6 +196,31 @@ def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however
     told = published(settings, topics.PROGRESS)
     assert [(one.state, one.revision) for one in told] == [("initialising", 1), ("holding", 1)]
     assert len(published(settings, topics.DEPLOYMENTS)) == 1
+
+
+@pytest.mark.usefixtures("kafka", "topics")
+def test_a_rollout_whose_start_the_journal_deleted_goes_on_from_a_snapshot_as_if_nothing_had_happened(
+    settings, start_process, journal
+):
+    messages = canary(journal(), panes=6)
+    # Many enough that a snapshot is made: the same sign of life, over and over.
+    messages = [*messages[:2], *messages[:1] * SNAPSHOT_MESSAGES, *messages[2:]]
+    expected = [record for _, records in replay(enumerate(messages), PARTITION) for record in records]
+    commands = [record for record in expected if isinstance(record, DeploymentCommand)]
+    produce(settings, messages[: SNAPSHOT_MESSAGES + 2], partition=PARTITION)
+    first = start_process("stream")
+    deadline = time.monotonic() + 30
+    while not list(scan.messages(settings, topics.SNAPSHOTS)):
+        assert time.monotonic() < deadline
+    first.kill()
+    assert published(settings, topics.DEPLOYMENTS) == commands[:1]
+    delete_before(settings, SNAPSHOT_MESSAGES)
+    produce(settings, messages[SNAPSHOT_MESSAGES + 2 :], partition=PARTITION)
+    start_process("stream").wait_until_ready()
+    assert published(settings, topics.DEPLOYMENTS) == commands
+    assert {alert.rule for alert in published(settings, topics.ALERTS)} == {"rollout_rolled_back"}
+    rows = newest(windows(published(settings, topics.METRICS)))
+    assert rows.equals(newest(windows(expected)))
 
 
 @pytest.mark.usefixtures("kafka")
