@@ -158,7 +158,9 @@ def _from_json(data: bytes, expected: tuple[type, ...]) -> Any:
         raise ContractError("unexpected_record", "JSON does not say which record it is")
     from tidegate.intake import record_from_json
 
-    return record_from_json(expected[0], data)
+    record = record_from_json(expected[0], data)
+    encode(record)  # JSON has numbers of any length
+    return record
 
 
 _Convert = Callable[[Any], Any]
@@ -201,6 +203,7 @@ def _to_dict(cls: Any) -> _Convert:
 def _from_dict(cls: Any) -> _Convert:
     hints = typing.get_type_hints(cls)
     closed = CLOSED.get(cls.__name__, {})
+    ints = versions.int_fields().get(cls.__name__, ())
     nested: dict[str, tuple[_Convert, bool]] = {}
     for f in dataclasses.fields(cls):
         inner = _element(hints[f.name])
@@ -208,6 +211,10 @@ def _from_dict(cls: Any) -> _Convert:
             nested[f.name] = (_from_dict(inner), _is_list(hints[f.name]))
 
     def convert(values: dict[str, Any]) -> Any:
+        for name in ints:
+            # fastavro reads an int of any length.
+            if values[name] is not None and not -(2**31) <= values[name] < 2**31:
+                raise ContractError("invalid_field", f"{name} is {values[name]}, which has over 32 bits")
         for name, (inner, many) in nested.items():
             value = values[name]
             if value:

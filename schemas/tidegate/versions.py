@@ -117,6 +117,27 @@ def latest(record: type) -> Version:
         raise TypeError(f"{record!r} is no record of the contract") from None
 
 
+@functools.cache
+def int_fields() -> dict[str, tuple[str, ...]]:
+    """Return the fields of 32 bits of every record that has any, by the record's name."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    def walk(schema: Any) -> None:
+        for branch in schema if isinstance(schema, list) else [schema]:
+            match branch:
+                case {"type": "record", "name": name, "fields": fields}:
+                    ints = (field["name"] for field in fields if field["type"] in ("int", ["null", "int"]))
+                    found[name] = tuple(ints)
+                    for field in fields:
+                        walk(field["type"])
+                case {"items": items}:
+                    walk(items)
+
+    for versions in history().values():
+        walk(versions[-1].source)
+    return {name: ints for name, ints in found.items() if ints}
+
+
 def container_schema(version: Version) -> dict[str, Any]:
     """Return the schema in the form that `polars.read_avro` decodes.
 

@@ -143,6 +143,16 @@ def _broken(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> pl
     return pl.concat([broken, misplaced]).unique("_row", keep="first", maintain_order=True)
 
 
+def _widened(dtype: Any) -> Any:
+    """Return a column's type with integers of 64 bits, which the decoder gives."""
+    match dtype:
+        case pl.List():
+            return pl.List(_widened(dtype.inner))
+        case pl.Struct():
+            return pl.Struct({field.name: _widened(field.dtype) for field in dtype.fields})
+    return pl.Int64 if dtype == pl.Int32 else dtype
+
+
 def _by_head(values: Sequence[bytes]) -> list[list[int]]:
     """Group values that one schema wrote: in single-object encoding the head says so, others stand alone."""
     heads = [value[:10] for value in values]
@@ -252,8 +262,10 @@ class _Decoder:
 
     def _frame(self, rows: list[dict[str, Any]]) -> None:
         schema = blocks.schema_of(self.reader, self.columns)
+        wide = {column: _widened(dtype) for column, dtype in schema.items()}
         try:
-            self.frames.append(pl.DataFrame(rows, schema=schema))
+            # A number that is too long for a field inside a record would become null.
+            self.frames.append(pl.DataFrame(rows, schema=wide).cast(schema))
         except (OverflowError, TypeError, ValueError, PolarsError) as error:
             # A value that its column cannot hold, such as an int of 64 bits: refuse its record alone.
             if len(rows) == 1:

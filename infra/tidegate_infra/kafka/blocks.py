@@ -22,6 +22,7 @@ from tidegate.versions import Version
 
 _NUMBER = struct.Struct("<q")
 _SYNC_BYTES = 16
+_TYPES = ("type", "items", "fields")
 # What `read_avro` raises on bytes that are no such datum. PanicException is a BaseException.
 _BROKEN = (PolarsError, PanicException, OSError)
 
@@ -59,7 +60,7 @@ def read_block(
         When a datum is malformed, or longer or shorter than its schema says.
     """
     nonce = os.urandom(8)
-    header = _container(version, start).header
+    header, schema = _container(version, start)
     size = sum(map(len, values)) + len(values) * (_NUMBER.size + len(nonce))
     wrapped = zip(map(_NUMBER.pack, rows), values, itertools.repeat(nonce))
     head = (header, _long(len(values)), _long(size))
@@ -76,7 +77,11 @@ def read_block(
     )
     if not intact:
         raise BrokenBlock("a datum is longer or shorter than its schema says")
-    return frame.select(read, *columns)
+    narrow = [(column, schema[column]) for column in columns if frame.schema[column] != schema[column]]
+    try:
+        return frame.select(read, *columns).cast(pl.Schema(narrow))
+    except PolarsError as error:
+        raise BrokenBlock(str(error)) from error
 
 
 def schema_of(version: Version, columns: Sequence[str]) -> pl.Schema:
@@ -99,13 +104,29 @@ def _container(version: Version, start: int) -> _Container:
     key = version.fingerprint, start
     if key not in _containers:
         datum: Any = versions.plain_times(versions.container_schema(version))
-        fields = [_fixed("_row", 8), _fixed("_framing", start), *datum["fields"], _fixed("_nonce", 8)]
-        file = io.BytesIO()
-        fastavro.writer(file, {"type": "record", "name": "Framed", "fields": fields}, [])
-        header = file.getvalue()
-        schema = pl.read_avro(io.BytesIO(header), columns=[f["name"] for f in datum["fields"]]).schema
-        _containers[key] = _Container(header, schema)
+        columns = [field["name"] for field in datum["fields"]]
+        schema = pl.read_avro(io.BytesIO(_header(start, datum)), columns=columns).schema
+        _containers[key] = _Container(_header(start, _widened(datum)), schema)
     return _containers[key]
+
+
+def _header(start: int, datum: Any) -> bytes:
+    fields = [_fixed("_row", 8), _fixed("_framing", start), *datum["fields"], _fixed("_nonce", 8)]
+    file = io.BytesIO()
+    fastavro.writer(file, {"type": "record", "name": "Framed", "fields": fields}, [])
+    return file.getvalue()
+
+
+def _widened(schema: Any) -> Any:
+    """Return a schema with every int as a long, whose bytes are the same.
+
+    Of an int that has more than 32 bits `read_avro` keeps the lowest, without a word.
+    """
+    if isinstance(schema, list):
+        return [_widened(one) for one in schema]
+    if isinstance(schema, dict):
+        return {name: _widened(one) if name in _TYPES else one for name, one in schema.items()}
+    return "long" if schema == "int" else schema
 
 
 def _fixed(name: str, size: int) -> dict[str, Any]:
