@@ -2,7 +2,6 @@
 
 import hmac
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ def _credentials(headers: Mapping[str, str], url: Mapping[str, str]) -> tuple[st
     if scheme.lower() == "basic":
         try:
             name, colon, password = b64decode(encoded, validate=True).decode().partition(":")
-        except (Base64Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text of ASCII or UTF-8
             colon = ""
         if not colon:
             raise StatementError(Code.AUTHENTICATION_FAILED, "the Authorization header is no Basic header")
