@@ -79,6 +79,12 @@ def test_only_what_names_a_call_and_lacks_its_series_is_looked_up(redo: bool) ->
     assert elsewhere == 1
 
 
+def test_a_rating_that_could_not_be_written_again_is_left_to_the_sink() -> None:
+    text = codec.as_json(thumb()).replace('"seq": null', f'"seq": {10**30}')
+    assert str(10**30) in text
+    assert lonely(ranged(text.encode(), thumb()))[0][0].message.offset() == 1
+
+
 def test_evaluations_are_looked_up_but_those_of_a_dataset() -> None:
     judged = Evaluation(
         event_id="e",

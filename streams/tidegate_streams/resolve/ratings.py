@@ -1,9 +1,11 @@
 """Ratings that lack their series, and what becomes of each: pure, whatever the order they are asked in."""
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tidegate import codec
+from tidegate.errors import ContractError
 from tidegate.limits import LONGEST_NAME_BYTES
 from tidegate.records import Evaluation, Feedback, Series
 from tidegate.topics import CLAMP_US, EVALUATIONS, FEEDBACK
@@ -94,7 +96,7 @@ class Outcome:
 def lonely(range_: Range, registry: codec.Registry | None = None) -> tuple[list[Lonely], int]:
     """Return the ratings of a range that lack their series, and how many are about no single call.
 
-    What cannot be read, or breaks a rule, is none of them: stage 1 dead-letters it.
+    What cannot be read, or breaks a rule, is none of them: it is dead-lettered elsewhere.
     """
     record = RECORDS[range_.topic]
     wanted = ("target_event_id", "series")
@@ -102,8 +104,12 @@ def lonely(range_: Range, registry: codec.Registry | None = None) -> tuple[list[
     is_lonely = batch.frame.get_column("series").is_null()
     targets = batch.frame.get_column("target_event_id")
     is_named = targets.is_not_null() & (targets != "")
-    asked = [range_.messages[row] for row in batch.rows.filter(is_lonely & is_named)]
-    found = [Lonely(message, codec.decode(message.value() or b"", registry, record)) for message in asked]
+    found = []
+    for row in batch.rows.filter(is_lonely & is_named):
+        message = range_.messages[row]
+        # Something else in it may be wrong, for which the sink dead-letters it.
+        with suppress(ContractError):
+            found.append(Lonely(message, codec.decode(message.value() or b"", registry, record)))
     return found, int((is_lonely & ~is_named).sum())
 
 
