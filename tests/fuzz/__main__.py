@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SLOWEST_S = 10
-_LONGEST_BYTES = 4_096
+_LONGEST_BYTES = 1_024
 _DONE = re.compile(r"Done (\d+) (?:runs )?in (\d+) second")
 
 

@@ -153,7 +153,7 @@ class Session:
 
     def rows(self, sql: str) -> list[list[str]]:
         """Execute a query and return its rows as text."""
-        return [line.split("\t") for line in self.run(sql.encode())[0].decode().splitlines()]
+        return [line.split("\t") for line in self.run(sql.encode())[0].decode(errors="replace").splitlines()]
 
     def stream(self, sql: bytes, output_format: str) -> Generator[bytes]:
         """Execute a query and yield its output block by block; closing the iterator cancels it.
