@@ -1,7 +1,7 @@
 """``python -m tests.fuzz --inputs N``: coverage-guided inputs for everything that reads foreign bytes.
 
 Each target runs in a process of its own under atheris; an input that crashes it, breaks a promise or takes
-over ten seconds ends it, and stays as a file. A thousandth as many damaged requests go to a real store.
+over twenty seconds ends it, and stays as a file. A thousandth as many damaged requests go to a real store.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SLOWEST_S = 10
+SLOWEST_S = 20
 _LONGEST_BYTES = 1_024
 _DONE = re.compile(r"Done (\d+) (?:runs )?in (\d+) second")
 

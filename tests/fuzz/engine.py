@@ -29,7 +29,7 @@ _READS = (
 
 
 def fuzz_store(inputs: int, seed: int, directory: Path) -> tuple[int, int]:
-    """Send damaged requests to a store of their own; return how many were sent, and how many were not borne."""
+    """Send damaged requests to a store of their own; return how many, and how many it did not bear."""
     with ProcessGroup() as group:
         address = f"http://127.0.0.1:{ports.free_port()}/"
         settings = Settings(
