@@ -39,7 +39,7 @@ from tidegate.topics import (
 )
 from tidegate_consumers.sink.facts import FACTS, TABLES, Reading, facts
 from tidegate_consumers.sink.store import Store
-from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
 from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
@@ -272,6 +272,14 @@ def test_a_stranger_among_the_dead_letters_is_counted_by_its_own_place(store: St
     assert rows(store, "SELECT source_topic, source_offset, reason FROM dead_letters") == [
         (DLQ, 4, "invalid_field")
     ]
+
+
+def test_the_mark_of_a_dead_letter_that_was_put_back_is_no_dead_letter(store: Store, ranged: Any) -> None:
+    letter = DeadLetter(
+        topic=CALLS, topic_id="i", partition=2, offset=7, stage="aggregate", reason="undecodable", error="no"
+    )
+    headers = [*letter.headers(), (REQUEUED_HEADER, letter.coordinates.encode())]
+    assert put(store, ranged([b""], DLQ, headers=headers)) == {}
 
 
 def test_one_range_is_one_block_and_its_token_is_known(store: Store, call: Any, ranged: Any) -> None:

@@ -18,8 +18,7 @@ from tidegate.topics import (
     PRODUCERS,
 )
 from tidegate_infra.kafka import dead_letters, scan, topics
-from tidegate_infra.kafka.dead_letters import DeadLetter
-from tidegate_infra.kafka.duplicates import REQUEUED_HEADER
+from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
 from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.settings import Settings
 

@@ -10,7 +10,8 @@ from tidegate import codec
 from tidegate.records import Feedback, Series
 from tidegate.topics import CALLS, FEEDBACK
 from tidegate_infra.kafka import client
-from tidegate_infra.kafka.duplicates import REQUEUED_HEADER, Duplicates, key_identity, rating_identity
+from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER
+from tidegate_infra.kafka.duplicates import Duplicates, key_identity, rating_identity
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.settings import Settings
 

@@ -67,8 +67,8 @@ def facts(range_: Range, reading: Reading) -> Frames:
     """Return the rows of a range.
 
     Every message gives one row in one of its topic's tables, in `duplicates` or in `dead_letters`.
-    Exceptions: a call's bodies are one more, windows come many in a message, the end of a replay and a
-    tombstone give none.
+    Exceptions: a call's bodies are one more, windows come many in a message; the end of a replay, a tombstone
+    and the mark of a dead letter that was put back give none.
     """
     return {name: frame for name, frame in FACTS[range_.topic](range_, reading).items() if frame.height}
 
@@ -151,6 +151,8 @@ def _windows(range_: Range, reading: Reading) -> Frames:
 def _dead_letters(range_: Range, reading: Reading) -> Frames:
     letters = []
     for message in range_.messages:
+        if dead_letters.is_mark(message.headers()):
+            continue
         try:
             letter = dead_letters.read(message.headers())
         except ContractError as error:

@@ -1,7 +1,7 @@
 """``tidegate dlq``: what was refused, why, and putting it back."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +21,7 @@ from tidegate_infra.cli.options import (
 from tidegate_infra.cli.output import Format, say, time_text, to_json, write, write_one, write_rows
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
-
-    from tidegate_infra.kafka.dead_letters import DeadLetter
+    from tidegate_infra.kafka.requeue import Standing
     from tidegate_infra.settings import Settings
 
 app = noun("Dead letters: what was refused, why, and putting it back.")
@@ -43,17 +41,19 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters, oldest first."""
+    from tidegate_infra.kafka.requeue import standing
+
     rows = [
-        _row(message, letter)
-        for message, letter in _letters(settings_of(data_dir, context))
-        if topic in (None, letter.topic) and reason in (None, letter.reason)
+        _row(one)
+        for one in standing(settings_of(data_dir, context), say)
+        if topic in (None, one.letter.topic) and reason in (None, one.letter.reason)
     ]
     rows.sort(key=lambda row: row["ts"])
     rows = rows if last is None else rows[-last:]
     how = chosen(output, as_json)
     if how in (Format.TABLE, Format.WIDE):
         rows = [row | {"time": time_text(row["ts"])} for row in rows]
-    columns = ("id", "time", "topic", "partition", "offset", "stage", "reason", "error")
+    columns = ("id", "time", "topic", "partition", "offset", "stage", "reason", "requeued", "error")
     write_rows(rows, columns, how, wide=("key", "bytes"))
 
 
@@ -67,17 +67,28 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter: where it came from, why it was refused, and its bytes."""
-    message, letter = _one(settings_of(data_dir, context), letter_id)
-    value = message.value() or b""
+    one = _one(settings_of(data_dir, context), letter_id)
+    value = one.message.value() or b""
     if raw:
         import sys
 
         sys.stdout.buffer.write(value)
         return
-    facts = _row(message, letter) | {"topic_id": letter.topic_id, "text": _text(value), "hex": value.hex()}
+    facts = _row(one) | {"topic_id": one.letter.topic_id, "text": _text(value), "hex": value.hex()}
 
     def lines() -> Iterator[str]:
-        for name in ("id", "topic", "partition", "offset", "key", "stage", "reason", "error", "bytes"):
+        for name in (
+            "id",
+            "topic",
+            "partition",
+            "offset",
+            "key",
+            "stage",
+            "reason",
+            "error",
+            "bytes",
+            "requeued",
+        ):
             yield f"{name:<10} {facts[name]}"
         yield f"{'value':<10} {facts['text'] if facts['text'] is not None else facts['hex']}"
 
@@ -98,89 +109,64 @@ def requeue(
     context: Context = None,
     as_json: Json = False,
 ) -> None:
-    """Put dead letters back to the end of the topic they came from, when what refused them was repaired.
+    """Put dead letters back to the end of where they came from, when what refused them was repaired.
 
-    Their order among other events is lost. Putting one back twice counts once.
+    Their order among other events is lost. Each goes back once, however often this is asked for.
     """
-    from tidegate_infra.kafka.duplicates import REQUEUED_HEADER
-    from tidegate_infra.kafka.outgoing import Outgoing, send
+    from tidegate_infra.kafka import requeue as back
 
     if not (ids or topic or reason or every):
         raise typer.BadParameter("say which: by ID, --topic, --reason or --all", param_hint="ID")
     settings = settings_of(data_dir, context)
-    found = {_id(message): (message, letter) for message, letter in _letters(settings)}
-    unknown = [one for one in ids or [] if one not in found]
+    found = back.standing(settings, say)
+    unknown = [one for one in ids or [] if one not in {letter.id for letter in found}]
     if unknown:
         raise ConfigError(f"no dead letter has the id {', '.join(unknown)}: `tidegate dlq list`")
-    chosen_letters = {
-        one: (message, letter)
-        for one, (message, letter) in found.items()
-        if (not ids or one in ids) and topic in (None, letter.topic) and reason in (None, letter.reason)
-    }
+    wanted = [
+        one
+        for one in found
+        if (not ids or one.id in ids)
+        and topic in (None, one.letter.topic)
+        and reason in (None, one.letter.reason)
+        # What is named and takes nothing back is refused in words.
+        and (ids or one.letter.topic in back.RETURNABLE)
+    ]
+    chosen_letters = [one for one in wanted if not one.requeued]
+    if len(chosen_letters) < len(wanted):
+        say(f"{len(wanted) - len(chosen_letters)} were put back before, and are left out")
     target = f"{len(chosen_letters)} dead letters on {settings.said(settings.kafka)}"
     if not dry_run and chosen_letters:
         agreed(f"Put back {target}?", yes=yes)
-        send(
-            settings,
-            [
-                Outgoing(
-                    topic=letter.topic,
-                    key=message.key(),
-                    value=message.value(),
-                    headers=((REQUEUED_HEADER, letter.coordinates.encode()),),
-                )
-                for message, letter in chosen_letters.values()
-            ],
-            timeout_seconds=60,
-        )
-    for message, letter in chosen_letters.values():
+        chosen_letters = back.requeue(settings, chosen_letters)
+    for one in chosen_letters:
         if as_json:
-            write(to_json(_row(message, letter)))
+            write(to_json(_row(one)))
     say(f"{'would put' if dry_run else 'put'} back {target}")
 
 
-def _letters(settings: "Settings") -> "Iterator[tuple[Message, DeadLetter]]":
-    """Read every dead letter once: what was redone after a crash may stand twice."""
-    from tidegate.errors import ContractError
-    from tidegate.topics import DLQ
-    from tidegate_infra.kafka import dead_letters, scan
+def _one(settings: "Settings", letter_id: str) -> "Standing":
+    from tidegate_infra.kafka.requeue import standing
 
-    seen = set()
-    for message in scan.messages(settings, DLQ):
-        try:
-            letter = dead_letters.read(cast("list[tuple[str, bytes | None]]", message.headers()))
-        except ContractError as error:
-            say(f"{_id(message)} is skipped: {error}")
-            continue
-        if (letter.coordinates, letter.stage) not in seen:
-            seen.add((letter.coordinates, letter.stage))
-            yield message, letter
-
-
-def _one(settings: "Settings", letter_id: str) -> "tuple[Message, DeadLetter]":
-    for message, letter in _letters(settings):
-        if _id(message) == letter_id:
-            return message, letter
+    for one in standing(settings, say):
+        if one.id == letter_id:
+            return one
     raise ConfigError(f"no dead letter has the id {letter_id!r}: `tidegate dlq list`")
 
 
-def _id(message: "Message") -> str:
-    return f"{message.partition()}:{message.offset()}"
-
-
-def _row(message: "Message", letter: "DeadLetter") -> dict[str, Any]:
-    key = message.key()
+def _row(one: "Standing") -> dict[str, Any]:
+    key = one.message.key()
     return {
-        "id": _id(message),
-        "ts": message.timestamp()[1] * 1_000,
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "stage": letter.stage,
-        "reason": letter.reason,
-        "error": letter.error,
+        "id": one.id,
+        "ts": one.message.timestamp()[1] * 1_000,
+        "topic": one.letter.topic,
+        "partition": one.letter.partition,
+        "offset": one.letter.offset,
+        "stage": one.letter.stage,
+        "reason": one.letter.reason,
+        "requeued": one.requeued,
+        "error": one.letter.error,
         "key": None if key is None else key.decode(errors="replace"),
-        "bytes": len(message.value() or b""),
+        "bytes": len(one.message.value() or b""),
     }
 
 

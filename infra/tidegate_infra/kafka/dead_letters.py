@@ -6,6 +6,13 @@ from typing import Any
 
 from tidegate.errors import ContractError
 
+REQUEUED_HEADER = "tidegate-requeued"
+"""Header of a dead letter that was put back: its source's `topic id:partition:offset`.
+
+It is part of the copy's identity, since the one that could not be read had the same key. A message of
+`llm.dlq` that has it is no dead letter: it marks the one of that source as put back.
+"""
+
 LONGEST_ERROR_BYTES = 1_000
 """Longer words are cut: the reason is what counts."""
 
@@ -77,3 +84,8 @@ def read(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, Any] | None)
         )
     except (KeyError, ValueError) as error:
         raise ContractError("invalid_field", f"these headers are no dead letter's: {error}") from None
+
+
+def is_mark(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, Any] | None) -> bool:
+    """Whether a message of `llm.dlq` says of a dead letter that it was put back."""
+    return REQUEUED_HEADER in dict(headers or ())

@@ -18,14 +18,9 @@ from tidegate.records import Evaluation, Feedback
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_infra.kafka import client
+from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER
 from tidegate_infra.kafka.ranges import Message, Range
 from tidegate_infra.settings import Settings
-
-REQUEUED_HEADER = "tidegate-requeued"
-"""Header of a dead letter that was put back: its source's `topic id:partition:offset`.
-
-It is part of the identity, since the copy that could not be read had the same key.
-"""
 
 _STALLED_S = 30.0
 _BATCH = 10_000

@@ -1,0 +1,107 @@
+"""Dead letters that go back, against a real broker: each once, whatever happens in between."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from tidegate.errors import DependencyUnavailable, Refused
+from tidegate.topics import CALLS, DLQ, ROLLOUTS
+from tidegate_infra.kafka import client, scan
+from tidegate_infra.kafka import requeue as back
+from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
+from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("topics")
+
+
+def bury(settings: Settings, offset: int, topic: str = CALLS, partition: int = 2) -> None:
+    letter = DeadLetter(
+        topic=topic,
+        topic_id=client.topic_id(client.admin(settings), settings.topic_prefix + topic),
+        partition=partition,
+        offset=offset,
+        stage="aggregate",
+        reason="unknown_schema",
+        error="broken",
+    )
+    value = b"value of %d" % offset
+    send(settings, [Outgoing(topic=DLQ, key=b"k%d" % offset, value=value, headers=tuple(letter.headers()))])
+
+
+def returned(settings: Settings, topic: str = CALLS) -> list[tuple[Any, ...]]:
+    found = [
+        (one.partition(), one.key(), one.value(), one.headers()) for one in scan.messages(settings, topic)
+    ]
+    return sorted(found, key=lambda one: str(one[1]))
+
+
+def test_a_dead_letter_goes_back_once_into_the_partition_it_came_from_however_often_it_is_asked_for(
+    settings: Settings, cli: Any
+) -> None:
+    bury(settings, 5)
+    bury(settings, 6)
+    (first, second) = sorted(back.standing(settings), key=lambda one: one.letter.offset)
+    assert cli("dlq", "requeue", first.id, "--yes").err.startswith("put back 1 dead letters")
+    assert cli("dlq", "requeue", "--all", "--yes").err.startswith("1 were put back before")
+    # Even when it was read before the other put it back.
+    assert back.requeue(settings, [first, second]) == []
+    sources = [[(REQUEUED_HEADER, one.letter.coordinates.encode())] for one in (first, second)]
+    assert returned(settings) == [
+        (2, b"k5", b"value of 5", sources[0]),
+        (2, b"k6", b"value of 6", sources[1]),
+    ]
+    assert [(row["offset"], row["requeued"]) for row in cli("dlq", "list", "--json").rows] == [
+        (5, True),
+        (6, True),
+    ]
+
+
+def test_killed_before_the_commit_nothing_went_back_and_the_next_one_puts_it_back(
+    settings: Settings, cli: Any, start_cli: Callable[..., Any]
+) -> None:
+    bury(settings, 5)
+    killed = start_cli("dlq", "requeue", "--all", "--yes", TIDEGATE_CRASH_AT="requeue.before_commit")
+    assert killed.wait(60) == -9
+    killed.communicate()
+    assert cli("dlq", "requeue", "--all", "--yes").code == 0
+    assert [value for _, _, value, _ in returned(settings)] == [b"value of 5"]
+
+
+def test_when_the_answer_to_the_commit_is_lost_it_does_not_go_back_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(settings, 5)
+    chosen, make = back.standing(settings), client.producer
+
+    class Unanswered:
+        def __init__(self, *where: Any, **conf: Any) -> None:
+            self.real = make(*where, **conf)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def commit_transaction(self, seconds: float) -> None:
+            self.real.commit_transaction(seconds)
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr(client, "producer", Unanswered)
+    with pytest.raises(DependencyUnavailable, match="Run it again"):
+        back.requeue(settings, chosen)
+    monkeypatch.undo()
+    assert back.requeue(settings, chosen) == []
+    assert len(returned(settings)) == 1
+
+
+def test_into_a_topic_that_keeps_the_last_of_a_key_nothing_older_goes_back(
+    settings: Settings, cli: Any
+) -> None:
+    bury(settings, 0, ROLLOUTS, 0)
+    with pytest.raises(Refused, match=r"nothing can be put back into llm\.rollouts"):
+        back.requeue(settings, back.standing(settings))
+    (row,) = cli("dlq", "list", "--json").rows
+    assert cli("dlq", "requeue", row["id"], "--yes").code == 5
+    assert cli("dlq", "requeue", "--all", "--yes").code == 0
+    assert returned(settings, ROLLOUTS) == []
