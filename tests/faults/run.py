@@ -15,7 +15,7 @@ from tests.faults.receiver import MoodyReceiver
 from tests.faults.schedule import Fault
 from tests.faults.stranger import Stranger
 from tests.faults.system import LinkedStack
-from tests.faults.traffic import App
+from tests.faults.traffic import HOUR_US, App
 from tests.faults.truth import read
 
 from tidegate.series import deployment_key
@@ -58,6 +58,8 @@ def run(seed: int, faults: list[Fault], directory: Path, session_ms: int) -> lis
             "watermark": "clock" if seed % 3 == 2 else "data",
             "kafka_session_ms": session_ms,
             "schema_registry_url": registry.url,
+            # A rating is looked up in life's time, and its window waits in that of a replay.
+            "allowed_lateness_us": HOUR_US,
             "range_ms": 200,
             "sink_range_ms": 400,
             "sink_range_rows": 500,
@@ -103,7 +105,13 @@ def _played(
     found = []
     if not (app.finish(RECOVERY_SECONDS) and stranger.finish(RECOVERY_SECONDS)):
         found.append(Violation("recovery", f"Kafka did not confirm everything: {stranger.refused[:3]}"))
-    truth = read(stack.settings, app.emitted, stranger.poison, stranger.calls)
+    deadline_s = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        truth = read(stack.settings, app.emitted, stranger.poison, stranger.calls)
+        # The resolver writes too, and its windows are closed with the stream.
+        if not truth.unexplained or time.monotonic() > deadline_s:
+            break
+        time.sleep(1)
     end_us = max(ts for _, ts in truth.stored.values()) + stack.settings.allowed_lateness_us + 60_000_000
     end_stream(stack.settings, end_us)
     history.note(
@@ -111,6 +119,7 @@ def _played(
         stored=len(truth.stored),
         duplicates=len(truth.duplicates),
         dead=len(truth.dead),
+        alone=sum(getattr(event, "series", event) is None for event, _ in truth.stored.values()),
     )
     finished = Run(
         stack.settings, app, operator.asked, truth, end_us, lambda: list(receiver.deliveries.verified)

@@ -7,11 +7,11 @@ from typing import Any
 
 from tests.faults.liar import MOODS
 
-PROCESSES = ("aggregate", "stream", "sink", "notify")
+PROCESSES = ("aggregate", "stream", "resolve", "sink", "notify")
 MEMBERS = ("kafka", "store", *PROCESSES)
 
 LINKS = ("app", *PROCESSES, "store")
-"""Proxies: of the app and of each process to Kafka, and of the sink to the store."""
+"""Proxies: of the app and of each process to Kafka, and of those who ask the store to the store."""
 
 POINTS = (
     "aggregate.after_claim",
@@ -21,6 +21,10 @@ POINTS = (
     "stream.after_apply",
     "stream.mid_send",
     "stream.after_send",
+    "stream.mid_snapshot",
+    "resolve.after_claim",
+    "resolve.after_produce",
+    "resolve.after_settle",
     "sink.after_claim",
     "sink.after_insert",
     "sink.after_settle",
@@ -71,7 +75,7 @@ KINDS: dict[str, Kind] = {
     "hold": Kind(
         "a link takes bytes and passes them on too late: there, back, or both ways", LINKS, (0.5, 1.8)
     ),
-    "store": Kind("the store is slow, or lies to the sink", tuple(MOODS), (0.7, 1.5)),
+    "store": Kind("the store is slow, or lies to whoever asks it", tuple(MOODS), (0.7, 1.5)),
     "disk": Kind("no byte is left on the disk", ("kafka", "store"), (0.5, 1.2)),
     "replay": Kind(
         "a stretch of a topic is produced once more: same keys, same bytes", (*EVENTS, "llm.actions")

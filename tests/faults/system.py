@@ -64,7 +64,7 @@ class LinkedStack(Stack):
         """Return the settings of a process, or of the app: its own way to Kafka and to the store."""
         links = self.network.links
         changes = {"kafka": f"127.0.0.1:{links[name].port}"} if name in links else {}
-        if name == "sink":
+        if name in ("sink", "resolve"):
             changes["clickhouse"] = f"http://127.0.0.1:{links['store'].port}/tidegate"
         return self.settings.model_copy(update=changes)
 

@@ -17,6 +17,9 @@ from tidegate_infra.settings import Settings
 
 TABLES = {CALLS: "calls", FEEDBACK: "feedback", EVALUATIONS: "evaluations"}
 
+_SERIES = ("app", "environment", "deployment", "variant", "operation", "provider", "request_model", "traffic")
+"""What a rating has from its call."""
+
 _LENGTHS_S = {"10s": 10, "1m": 60, "5m": 300, "1h": 3600}
 _SLIDES_S = {"release": {"10s": 10, "1m": 10, "5m": 10, "1h": 60}}
 _OTHER_SLIDES_S = {"1m": 60, "5m": 60, "1h": 60}
@@ -92,9 +95,26 @@ def read(
                 truth.stored[place] = event, min(own_us, message.timestamp()[1] * 1_000 + CLAMP_US)
                 found.add(event.event_id)
         truth.unexplained += [f"{i} was confirmed and is not in {topic}" for i in known[topic] - found]
+    truth.unexplained += _unresolved(truth, emitted)
     gone = set(strange) - set(truth.stored) - truth.duplicates
     truth.unexplained += [f"{place} was confirmed and holds no call" for place in sorted(gone)]
     return truth
+
+
+def _unresolved(truth: Truth, emitted: Emitted) -> Iterator[str]:
+    """Ratings that came without a series, and stand in the log not once with that of their call."""
+    ratings = [event for event, _ in truth.stored.values() if not isinstance(event, LLMCall)]
+    complete: dict[str, list[Any]] = {}
+    for event in ratings:
+        if event.series is not None:
+            complete.setdefault(event.event_id, []).append(event)
+    for event in ratings:
+        found = complete.get(event.event_id, [])
+        call = emitted.calls[event.target_event_id]
+        if len(found) != 1:
+            yield f"{event.event_id} stands {len(found)} times with a series"
+        elif any(getattr(found[0].series, name) != getattr(call, name) for name in _SERIES):
+            yield f"{event.event_id} has {found[0].series}, its call is {call}"
 
 
 def _event(value: bytes | None) -> Any:
@@ -167,6 +187,8 @@ def _rows(truth: Truth) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
             fields = {name: getattr(event, name) for name in names}
             adds |= {"calls": 1, f"status_{event.status}": 1, f"outcome_{event.outcome}": 1}
             adds |= {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}
+        elif event.series is None:
+            continue  # It counts when its series is known: as the copy that the resolver made.
         else:
             fields = {name: getattr(event.series, name, event.tenant) for name in names}
             if isinstance(event, Evaluation):
