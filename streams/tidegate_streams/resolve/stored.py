@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tidegate.errors import DependencyUnavailable
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
@@ -31,8 +31,8 @@ class Stored:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
         self._logs = Logs(settings, [CALLS, FEEDBACK, EVALUATIONS])
-        # It never subscribes: it only asks what the group has committed.
-        self._consumer = client.consumer(settings, SINK)
+        # It never subscribes: it only asks what the group has committed, and looks at what is behind that.
+        self._consumer = client.consumer(settings, SINK, enable_partition_eof=True, fetch_wait_max_ms=20)
 
     def ends(self, places: Sequence[Place]) -> dict[Place, int]:
         """Return the offsets behind the last messages of partitions, as of now.
@@ -70,7 +70,27 @@ class Stored:
             raise client.explained(error, "asking how far the sink has come") from error
         if refused := [tp.error.str() for tp in answers if tp.error]:
             raise DependencyUnavailable(f"Kafka does not say how far the sink has come: {refused[0]}")
-        return all(max(tp.offset, 0) >= end for tp, end in zip(answers, ends.values(), strict=True))
+        settled = {place: max(tp.offset, 0) for place, tp in zip(ends, answers, strict=True)}
+        return all(
+            settled[place] >= end or self._holds_nothing(place, settled[place], end)
+            for place, end in ends.items()
+        )
+
+    def _holds_nothing(self, place: Place, first: int, end: int) -> bool:
+        """Whether no message stands at these offsets: transactions leave marks, which nobody settles."""
+        topic, partition = place
+        self._consumer.assign([TopicPartition(self._prefix + topic, partition, first)])
+        try:
+            message = self._consumer.poll(_ANSWER_S)
+        finally:
+            self._consumer.unassign()
+        if message is None:
+            return False
+        error = message.error()
+        offset = message.offset()
+        if error is None:
+            return offset is not None and offset >= end
+        return bool(error.code() == KafkaError._PARTITION_EOF)
 
     def close(self) -> None:
         """Close the connections."""
