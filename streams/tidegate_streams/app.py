@@ -114,7 +114,7 @@ async def _run(process: Process) -> None:
     except KafkaError as error:
         failures.add(DependencyUnavailable(f"Kafka does not answer ({error}): is it up?"))
     finally:
-        await _stop(process, app, failures.first)
+        await _stop(process, app, client, failures.first)
     if failures.first is not None:
         raise failures.first
 
@@ -154,11 +154,17 @@ def _ends(client: AdminClient, journal: str) -> dict[int, int]:
         return {}
 
 
-async def _stop(process: Process, app: transport.JournalApp, failure: BaseException | None) -> None:
+async def _stop(
+    process: Process, app: transport.JournalApp, client: AdminClient, failure: BaseException | None
+) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await app.stop()
     except TimeoutError:
+        journal = process.settings.topic_prefix + topics.PARTIALS
+        if failure is None and not await asyncio.to_thread(_ends, client, journal):
+            # No defect: what could not be sent is found missing at the next start.
+            failure = DependencyUnavailable("Kafka does not answer, and Faust waits for it")
         # Faust's threads are not daemons: waiting for them could last for ever.
         process.log.error("did not stop in time", seconds=STOP_SECONDS, failure=failure and str(failure))
         os._exit(failure.exit_code if isinstance(failure, TidegateError) else InvariantBroken.exit_code)
