@@ -25,7 +25,7 @@ FILE_VARIABLE = "TIDEGATE_CONTEXTS"
 _EXAMPLE = "`production:` and below it `kafka: host:9092` and `clickhouse: https://host:8443/tidegate`"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEFAULTS = ("tenant", "environment")
-_PATHS = ("data_dir", "kafka_ca")
+_PATHS = ("data_dir", "kafka_ca", "clickhouse_ca")
 
 
 @dataclass(frozen=True, slots=True)

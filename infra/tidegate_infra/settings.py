@@ -35,6 +35,7 @@ WHERE = (
     "kafka_ca",
     "clickhouse",
     "clickhouse_user",
+    "clickhouse_ca",
     "topic_prefix",
     "schema_registry_url",
     "data_dir",
@@ -69,9 +70,11 @@ class Settings(BaseSettings):
         How long Kafka waits for a sign of life before it gives a process's partitions to another, in
         milliseconds. Brokers allow no less than 6000 unless they are told so.
     clickhouse
-        ``http://host:port/database``, without user or password.
+        ``http://host:port/database`` or ``https://…``, without user or password.
     clickhouse_user, clickhouse_password
         Who writes to ClickHouse.
+    clickhouse_ca
+        Path of a PEM file with who signed ClickHouse's certificate, unless a public authority did.
     clickhouse_reader_password
         Of the embedded store's user ``reader``, who only asks. While the writer needs no password, nor does
         the reader; when the writer has one, there is no reader without one.
@@ -124,6 +127,7 @@ class Settings(BaseSettings):
     clickhouse: str = "http://127.0.0.1:8123/tidegate"
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_ca: Path | None = None
     clickhouse_reader_password: SecretStr = SecretStr("")
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     data_dir: Path = Path(".tidegate")

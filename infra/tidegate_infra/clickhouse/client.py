@@ -26,7 +26,7 @@ def connect(settings: Settings, readonly: bool = False, answer_seconds: float = 
     Parameters
     ----------
     settings
-        `clickhouse`, `clickhouse_user`, `clickhouse_password`.
+        `clickhouse`, `clickhouse_user`, `clickhouse_password`, `clickhouse_ca`.
     readonly
         For questions only: the store refuses every change, and no database is made.
     answer_seconds
@@ -57,7 +57,9 @@ def connect(settings: Settings, readonly: bool = False, answer_seconds: float = 
 
 
 def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds: float) -> Client:
-    url = urlsplit(settings.clickhouse)
+    url, ca = urlsplit(settings.clickhouse), settings.clickhouse_ca
+    if ca is not None and not ca.is_file():
+        raise ConfigError(f"TIDEGATE_CLICKHOUSE_CA names {ca}, which is no file")
     try:
         return clickhouse_connect.get_client(
             interface=url.scheme,
@@ -68,6 +70,7 @@ def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds
             database=database or None,
             # 1 would also refuse a question that carries settings of its own.
             settings={"readonly": "2"} if readonly else None,
+            ca_cert=None if ca is None else str(ca),
             client_name="tidegate",
             send_receive_timeout=answer_seconds,
             # Sessions would forbid a client to threads, and the sinks need none.
@@ -78,7 +81,18 @@ def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds
         raise _unavailable(settings, error) from None
 
 
-def _unavailable(settings: Settings, error: Exception) -> DependencyUnavailable:
+def _unavailable(settings: Settings, error: Exception) -> ConfigError | DependencyUnavailable:
+    words = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return ConfigError(
+            f"ClickHouse at {settings.clickhouse} shows a certificate that is not trusted: let "
+            "TIDEGATE_CLICKHOUSE_CA name the file of who signed it, and TIDEGATE_CLICKHOUSE its own name"
+        )
+    if "SSLError" in words:
+        return ConfigError(
+            f"TLS with {settings.clickhouse} fails: if it speaks none, let "
+            "TIDEGATE_CLICKHOUSE begin with http://, or name the port that does"
+        )
     return DependencyUnavailable(
         f"ClickHouse at {settings.clickhouse} does not answer ({_reason(error)}): start it, or set "
         "TIDEGATE_CLICKHOUSE"
