@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
 
-from tidegate_infra.kafka.client import admin, explained, group_name
+from tidegate.topics import TOPICS
+from tidegate_infra.kafka.client import admin, consumer, explained, group_name
 from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 10.0
@@ -17,6 +18,8 @@ _STARTING = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
     }
 )
 
@@ -50,9 +53,47 @@ def groups(settings: Settings, names: Sequence[str]) -> list[Group]:
     """
     client = admin(settings)
     return [
-        Group(name, _members(client, group_name(settings, name)), _lag(client, group_name(settings, name)))
+        Group(name, _members(client, group_name(settings, name)), _lag(client, settings, name))
         for name in names
     ]
+
+
+def has_settled(settings: Settings, name: str, topics: Sequence[str], until_ms: int) -> bool:
+    """Say whether a group has settled all that was appended to topics before a time.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    name
+        Plain name of the group.
+    topics
+        Names from the table, without the prefix.
+    until_ms
+        Since the epoch, by the broker's clock.
+
+    Raises
+    ------
+    DependencyUnavailable
+        Kafka does not answer.
+    """
+    client = admin(settings)
+    places = _places(settings, topics)
+
+    def offsets(spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        answers = client.list_offsets(dict.fromkeys(places, spec), request_timeout=_ANSWER_SECONDS)
+        return {(at.topic, at.partition): answer.result().offset for at, answer in answers.items()}
+
+    def ask() -> int:
+        settled = _settled(settings, name, topics)
+        begins, ends = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        later = offsets(OffsetSpec.for_timestamp(until_ms))
+        return all(
+            settled.get(place, begin) >= (later[place] if later[place] >= 0 else ends[place])
+            for place, begin in begins.items()
+        )
+
+    return bool(_answer(ask, f"comparing group {name} with its topics"))
 
 
 def _members(client: AdminClient, group: str) -> int:
@@ -63,15 +104,9 @@ def _members(client: AdminClient, group: str) -> int:
     return _answer(ask, f"describing group {group}")
 
 
-def _lag(client: AdminClient, group: str) -> int:
+def _lag(client: AdminClient, settings: Settings, name: str) -> int:
     def ask() -> int:
-        asked = [ConsumerGroupTopicPartitions(group)]
-        answers = client.list_consumer_group_offsets(asked, request_timeout=_ANSWER_SECONDS)
-        settled = {
-            (part.topic, part.partition): part.offset
-            for part in answers[group].result().topic_partitions
-            if part.offset >= 0
-        }
+        settled = _settled(settings, name)
         if not settled:
             return 0
         latest = {TopicPartition(*place): OffsetSpec.latest() for place in settled}  # type: ignore[no-untyped-call]
@@ -81,11 +116,32 @@ def _lag(client: AdminClient, group: str) -> int:
             for place, answer in ends.items()
         )
 
-    return _answer(ask, f"reading the offsets of group {group}")
+    return _answer(ask, f"reading the offsets of group {name}")
+
+
+def _settled(
+    settings: Settings, name: str, topics: Sequence[str] = tuple(TOPICS)
+) -> dict[tuple[str, int], int]:
+    """Return what a group has committed, by topic and partition."""
+    # Not the admin client: librdkafka 2.16 ends the process when a coordinator refuses its question.
+    reader = consumer(settings, name)
+    try:
+        committed = reader.committed(_places(settings, topics), timeout=_ANSWER_SECONDS)
+    finally:
+        reader.close()
+    return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}
+
+
+def _places(settings: Settings, topics: Sequence[str]) -> list[TopicPartition]:
+    return [
+        TopicPartition(settings.topic_prefix + topic, partition)
+        for topic in topics
+        for partition in range(TOPICS[topic].partitions)
+    ]
 
 
 def _answer(ask: Callable[[], int], what: str) -> int:
-    """Ask, and again while a broker has just started; 0 where there is no such group."""
+    """Ask, and again while a broker or a topic is quite new; 0 where there is no such group."""
     deadline = time.monotonic() + _ANSWER_SECONDS
     while True:
         try:
