@@ -123,7 +123,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(STATUS, 1, _DEPLOYMENT, (DeploymentStatus,), _kept(30)),
         Topic(PROGRESS, 1, _DEPLOYMENT, (RolloutProgress,), {"cleanup.policy": "compact"}),
-        Topic(PRODUCERS, 3, "producer_id", (ProducerReport,), _kept(7)),
+        Topic(PRODUCERS, 3, "producer_id", (ProducerReport,), _kept(7) | _APPEND_TIME),
         Topic(PROMPTS, 1, "tenant/name@version or tenant/name#environment", (Prompt,), _COMPACT),
         Topic(MODELS, 1, "tenant/name@version", (Model,), _COMPACT),
         Topic(DLQ, 3, "the original key", (), _kept(30)),
