@@ -3,15 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import xxhash
-
-from tidegate.records import Alert, KeyValue
-
-
-def fingerprint(labels: Mapping[str, str]) -> str:
-    """Identity of an alert: 16 hex digits, the same for the same labels."""
-    text = "\0".join(f"{key}={value}" for key, value in sorted(labels.items()))
-    return xxhash.xxh64_hexdigest(text.encode())
+from tidegate.records import Alert, DeploymentCommand, KeyValue
+from tidegate.records.alert import fingerprint as fingerprint
 
 
 @dataclass(slots=True)
@@ -76,6 +69,31 @@ def series_overflow(shard: str, tenant: str, *, pane_us: int, excess: int, cap: 
         sequence=0,
         tenant=tenant,
         ts=pane_us,
+    )
+
+
+def command_conflict(decided: DeploymentCommand, published: DeploymentCommand, summary: str) -> Alert:
+    """Two commands for one revision: the one that was decided is not sent."""
+    labels = {
+        "rule": "command_conflict",
+        "tenant": decided.tenant,
+        "environment": decided.environment,
+        "deployment": decided.deployment,
+        "revision": str(decided.revision),
+    }
+    return Alert(
+        fingerprint=fingerprint(labels),
+        status="firing",
+        rule="command_conflict",
+        rule_hash=fingerprint({"rule": "command_conflict"}),
+        severity="critical",
+        labels=[KeyValue(key=name, value=value) for name, value in sorted(labels.items())],
+        annotations=[KeyValue(key="summary", value=summary)],
+        starts_at=decided.ts,
+        cause_id=published.command_id,
+        sequence=1,
+        tenant=decided.tenant,
+        ts=decided.ts,
     )
 
 

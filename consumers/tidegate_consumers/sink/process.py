@@ -13,6 +13,7 @@ from tidegate.topics import CALLS, PRICES
 from tidegate_consumers.sink.facts import FACTS, Reading, facts
 from tidegate_consumers.sink.figures import Figures
 from tidegate_consumers.sink.store import Store, Stored
+from tidegate_consumers.sink.watch import OWNER, Watch
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
@@ -44,10 +45,15 @@ def main(process: Process) -> None:
         Kafka dropped events before they were stored; the loss is noted in the store.
     """
     scan.check_topics(process.settings, [*FACTS, PRICES])
-    with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
+    with (
+        closing(Store(process.settings)) as store,
+        closing(Sink(process, store)) as sink,
+        closing(Watch(process, GROUP)) as watch,
+    ):
         try:
             while not process.stopping.is_set():
                 sink.turn()
+                watch.turn(is_ours=OWNER in sink.positions())
             sink.finish()
         except RetentionLoss as loss:
             store.note_loss(loss.log, loss.lo)

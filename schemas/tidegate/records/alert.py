@@ -1,6 +1,9 @@
 """What a person should know."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import xxhash
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,3 +40,9 @@ class Alert:
     tenant: str
     ts: int
     dry_run: bool = False
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Identity of an alert: 16 hex digits, the same for the same labels."""
+    text = "\0".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return xxhash.xxh64_hexdigest(text.encode())
