@@ -8,18 +8,17 @@ the fold is told what was published.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 
 from faust.types import TP
-from prometheus_client import Counter, Gauge
 
 from tidegate import topics
 from tidegate.codec import decode
 from tidegate.errors import ContractError, InvariantBroken, TidegateError
-from tidegate.records import Alert, KeyValue
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.process import Process
 from tidegate_streams import alerts, fold, frozen, published
+from tidegate_streams.journal import SNAPSHOT_SECONDS, SNAPSHOT_SHARE, Journal
+from tidegate_streams.meters import Meters
 from tidegate_streams.outbox import Outbox
 from tidegate_streams.published import CommandConflict, Published
 from tidegate_streams.shelf import Shelf
@@ -31,36 +30,6 @@ FENCE_SHARE = 0.5
 """Nothing is sent when the group was last heard of longer ago than this part of a session."""
 
 _TURN_SECONDS = 0.05
-
-SNAPSHOT_MESSAGES = 1_000
-"""A restart reads so many messages again within a second or two: for fewer no snapshot is made."""
-
-SNAPSHOT_SECONDS = 60.0
-"""At least so long between two snapshots of a partition."""
-
-SNAPSHOT_SHARE = 0.05
-"""Most of the time that may go into making them: a large state is kept more seldom."""
-
-
-@dataclass(slots=True)
-class Journal:
-    """One assigned partition."""
-
-    starts_at: int
-    end_at_assignment: int
-    next_offset: int
-    snapshot: fold.State | None = None
-    """What it goes on from; None to begin with nothing."""
-    kept_offset: int = 0
-    """Where its last snapshot was made, or it began."""
-    kept_until: float = 0.0
-    """Before this time no other is made."""
-    keeping: "asyncio.Task[None] | None" = None
-    state: fold.State | None = None
-    """None before the first message: what was published has to be known first."""
-    is_current: bool = False
-    """Whether everything that stood there at assignment has been applied, and its outputs are complete."""
-    progressed_at: float = field(default_factory=time.monotonic)
 
 
 class Journals:
@@ -89,31 +58,7 @@ class Journals:
         self._held: dict[int, Journal | None] = {}
         self._published: asyncio.Future[Published] | None = None
         self._kept: asyncio.Future[dict[int, list[bytes]]] | None = None
-        registry = process.metrics
-        self._applied = Counter(
-            "tidegate_stream_messages", "Journal messages applied.", ["partition"], registry=registry
-        )
-        self._watermark = Gauge(
-            "tidegate_stream_watermark_seconds",
-            "Event time before which all calls are in, since the epoch.",
-            ["partition"],
-            registry=registry,
-        )
-        self._counts = Gauge(
-            "tidegate_stream_counts",
-            "Since the journal's beginning: what came too late, series over the cap, ranges repeated.",
-            ["partition", "what"],
-            registry=registry,
-        )
-        self._snapshot = Gauge(
-            "tidegate_stream_snapshot_offset",
-            "Journal offset that a restart would go on from.",
-            ["partition"],
-            registry=registry,
-        )
-        self._lag = Gauge(
-            "tidegate_stream_lag", "Journal messages not yet applied.", ["partition"], registry=registry
-        )
+        self._meters = Meters(process.metrics)
 
     def assign(self, partitions: set[TP]) -> None:
         """Forget everything and begin anew with these partitions."""
@@ -230,6 +175,7 @@ class Journals:
             journal.state, journal.snapshot = journal.snapshot, None
             if journal.state is None:
                 journal.state = fold.State(partition, self.rules, journal.starts_at, pasts, known.overflows())
+        began = time.monotonic()
         try:
             record = decode(value or b"", expect=fold.JOURNAL)
             is_new = offset >= known.windows.get(partition, -1)
@@ -238,6 +184,7 @@ class Journals:
         except ContractError as error:
             records = []
             await self.outbox.reject(partition, offset, key, value, error)
+        journal.unkept_seconds += time.monotonic() - began
         crashpoint("stream.after_apply")
         for output in records:
             if not await self._owns(epoch):
@@ -249,26 +196,22 @@ class Journals:
         crashpoint("stream.after_send")
         journal.next_offset = offset + 1
         journal.progressed_at = time.monotonic()
-        self._show(partition, journal.state)
-        if journal.next_offset - journal.kept_offset >= SNAPSHOT_MESSAGES:
+        self._meters.show(partition, journal.state)
+        if journal.wants_snapshot:
             await self._keep(partition, journal, journal.state)
 
     async def _keep(self, partition: int, journal: Journal, state: fold.State) -> None:
-        """Begin to keep a snapshot, unless the last one was a short time ago or is still on its way."""
-        if journal.keeping is not None and not journal.keeping.done():
-            return
-        if time.monotonic() < journal.kept_until:
-            return
+        """Take a snapshot, and let it be written while the fold goes on."""
         began = time.monotonic()
         state.gather()
         held = await asyncio.to_thread(frozen.freeze, state)
-        at = journal.next_offset
+        at, journal.unkept_seconds = journal.next_offset, 0.0
 
         async def write() -> None:
             try:
                 await asyncio.to_thread(self.shelf.write, partition, at, held)
                 journal.kept_offset = at
-                self._snapshot.labels(partition).set(at)
+                self._meters.snapshot.labels(partition).set(at)
             except TidegateError as error:
                 # Only the next restart takes longer.
                 self._process.log.warning("no snapshot", partition=partition, why=str(error))
@@ -338,7 +281,7 @@ class Journals:
             if journal is None or partition not in ends:
                 continue
             waiting = max(ends[partition] - journal.next_offset, 0)
-            self._lag.labels(partition).set(waiting)
+            self._meters.lag.labels(partition).set(waiting)
             if not waiting:
                 journal.progressed_at = now
             if now - journal.progressed_at > STALLED_SECONDS:
@@ -351,39 +294,7 @@ class Journals:
         try:
             return known.lacks(record)
         except CommandConflict as conflict:
-            alert = _conflict(conflict)
+            alert = alerts.command_conflict(conflict.decided, conflict.published, str(conflict))
             if known.lacks(alert):
                 await self.outbox.send(alert)
             raise
-
-    def _show(self, partition: int, state: fold.State) -> None:
-        self._applied.labels(partition).inc()
-        if state.watermark.us is not None:
-            self._watermark.labels(partition).set(state.watermark.us / 1e6)
-        for what, count in (*state.counts.items(), ("ranges_repeated", state.ranges.repeated)):
-            self._counts.labels(partition, what).set(count)
-
-
-def _conflict(conflict: CommandConflict) -> Alert:
-    decided = conflict.decided
-    labels = {
-        "rule": "command_conflict",
-        "tenant": decided.tenant,
-        "environment": decided.environment,
-        "deployment": decided.deployment,
-        "revision": str(decided.revision),
-    }
-    return Alert(
-        fingerprint=alerts.fingerprint(labels),
-        status="firing",
-        rule="command_conflict",
-        rule_hash=alerts.fingerprint({"rule": "command_conflict"}),
-        severity="critical",
-        labels=[KeyValue(key=name, value=value) for name, value in sorted(labels.items())],
-        annotations=[KeyValue(key="summary", value=str(conflict))],
-        starts_at=decided.ts,
-        cause_id=conflict.published.command_id,
-        sequence=1,
-        tenant=decided.tenant,
-        ts=decided.ts,
-    )

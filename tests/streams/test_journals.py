@@ -16,7 +16,8 @@ from tidegate.errors import DependencyUnavailable, InvariantBroken
 from tidegate.records import DeploymentCommand, SourceOffset, WindowMetricsBatch
 from tidegate_infra.settings import Settings
 from tidegate_streams import fold, journals, published
-from tidegate_streams.journals import Journals
+from tidegate_streams import journal as journal_module
+from tidegate_streams.journals import STALLED_SECONDS, Journals
 from tidegate_streams.published import Published
 from tidegate_streams.rollouts.state import State as Deployment
 
@@ -280,7 +281,7 @@ def test_a_command_that_a_zombie_has_hidden_since_is_published_again(known, monk
 
 def test_a_snapshot_holds_only_what_has_been_sent_and_is_made_once_in_a_while(known, monkeypatch, journal):
     decide(monkeypatch, command(1))
-    monkeypatch.setattr(journals, "SNAPSHOT_MESSAGES", 1)
+    monkeypatch.setattr(journal_module, "SNAPSHOT_MESSAGES", 1)
     shelf = Shelf()
 
     async def scenario():
@@ -330,7 +331,7 @@ def test_a_shelf_that_does_not_answer_makes_a_restart_longer_and_nothing_else(kn
             raise DependencyUnavailable("Kafka does not answer")
 
     decide(monkeypatch, command(1))
-    monkeypatch.setattr(journals, "SNAPSHOT_MESSAGES", 1)
+    monkeypatch.setattr(journal_module, "SNAPSHOT_MESSAGES", 1)
 
     async def scenario():
         held = await assigned(3, 9, Broken())
@@ -340,3 +341,18 @@ def test_a_shelf_that_does_not_answer_makes_a_restart_longer_and_nothing_else(kn
         return held.position(PARTITION)
 
     assert run(scenario()) == 5
+
+
+def test_a_partition_that_stands_still_although_messages_wait_ends_the_process(known, monkeypatch, journal):
+    clock = [time.monotonic()]
+    monkeypatch.setattr(journals, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    async def scenario():
+        held = await assigned(0, 0)
+        for ends in ({2: 5}, {2: 0}, {}, {2: 5}):
+            held.check_progress(ends)
+            clock[0] += STALLED_SECONDS + 1
+
+    with pytest.raises(InvariantBroken, match="has 5 messages and none was applied for 60 s"):
+        run(scenario())
+    assert clock[0] > time.monotonic() + 2 * STALLED_SECONDS

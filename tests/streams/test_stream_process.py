@@ -1,5 +1,6 @@
 """Stage 2 as a process, on a real broker, killed where it hurts."""
 
+import json
 import time
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,7 @@ from tidegate.series import deployment_key
 from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.settings import Settings
 from tidegate_streams import fold
-from tidegate_streams.journals import SNAPSHOT_MESSAGES
+from tidegate_streams.journal import SNAPSHOT_MESSAGES
 from tidegate_streams.replay import newest, replay, windows
 
 SECOND = 1_000_000
@@ -210,11 +211,13 @@ def test_a_rollout_whose_start_the_journal_deleted_goes_on_from_a_snapshot_as_if
     produce(settings, messages[: SNAPSHOT_MESSAGES + 2], partition=PARTITION)
     first = start_process("stream")
     deadline = time.monotonic() + 30
-    while not list(scan.messages(settings, topics.SNAPSHOTS)):
+    while not (kept := list(scan.messages(settings, topics.SNAPSHOTS))):
         assert time.monotonic() < deadline
     first.kill()
     assert published(settings, topics.DEPLOYMENTS) == commands[:1]
-    delete_before(settings, SNAPSHOT_MESSAGES)
+    next_offset = json.loads(kept[-1].value().partition(b"\n")[0])["next_offset"]
+    assert next_offset > 2
+    delete_before(settings, next_offset)
     produce(settings, messages[SNAPSHOT_MESSAGES + 2 :], partition=PARTITION)
     start_process("stream").wait_until_ready()
     assert published(settings, topics.DEPLOYMENTS) == commands

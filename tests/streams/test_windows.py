@@ -211,3 +211,43 @@ def test_a_partition_nobody_speaks_of_holds_every_window_back(journal):
     assert set(windows(fold_all([*messages, made.beat(START + HOUR)]))["phase"]) == {"early"}
     told = fold_all([*messages, made.beat(START + MINUTE, worker="w2", partition=1)])
     assert "on_time" in set(windows(told)["phase"])
+
+
+def test_a_window_is_final_once_and_nothing_of_it_is_sent_afterwards_however_late_a_call_comes(journal):
+    made = journal()
+    call = made.Call(ts_us=START + SECOND)
+    final_us = START + 10 * SECOND + LATENESS
+    messages = [
+        *made.calls([call]),
+        # Both ends pass at once: it goes out once, in the later phase.
+        made.beat(final_us),
+        *made.calls([call]),
+        made.beat(final_us + 10 * SECOND),
+        *made.calls([call]),
+        made.beat(final_us + DAY),
+        made.beat(final_us + DAY + HOUR),
+    ]
+    rows = windows(fold_all(messages)).filter(
+        pl.col("window") == "10s", pl.col("window_start").cast(pl.Int64) == START
+    )
+    assert rows.select("phase", "calls").rows() == [("final", 1)]
+
+
+def test_one_partition_that_runs_ahead_closes_nothing_and_one_that_falls_back_reopens_nothing(journal):
+    made = journal(partition_count=2)
+    call = made.Call(ts_us=START + SECOND)
+    messages = [
+        *made.calls([call]),
+        made.beat(START + 9 * SECOND, partition=0),
+        # An hour ahead of all others, as a producer with a wrong clock would have it.
+        made.beat(START + HOUR, worker="w2", partition=1),
+        made.beat(START + 10 * SECOND, partition=0),
+        made.beat(START - HOUR, worker="w2", partition=1),
+        made.beat(START + 20 * SECOND, partition=0),
+    ]
+    closed = [
+        offset
+        for offset, records in replay(numbered(messages), 0, RULES)
+        if records and "on_time" in set(windows(records)["phase"])
+    ]
+    assert closed == [3, 5]

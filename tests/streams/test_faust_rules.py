@@ -1,0 +1,100 @@
+"""What Faust does by itself and must not do here, on a real broker."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from faust.types import TP
+
+from tidegate import topics
+from tidegate_infra.kafka import client
+from tidegate_infra.settings import Settings
+from tidegate_streams import transport
+
+PARTITION = 3
+GROUP = "rules"
+
+
+class Positions:
+    """Reads each partition from its beginning, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.next: dict[TP, int] = {}
+        self.signs_of_life: list[float] = []
+
+    def assign(self, partitions: set[TP]) -> None:
+        self.next = {}
+
+    async def revoke(self) -> None:
+        pass
+
+    def heard(self, at: float) -> None:
+        self.signs_of_life.append(at)
+
+    async def recall(self) -> None:
+        pass
+
+    async def begin(self, partition: TP, start: int, end: int) -> None:
+        self.next[partition] = start
+
+    def position(self, partition: TP) -> int | None:
+        return self.next.get(partition)
+
+
+async def consumed(settings: Settings, positions: Positions, count: int) -> list[tuple[bytes, int]]:
+    """Let the app read so many messages and hear of its group twice."""
+    app = transport.build(client.group_name(settings, GROUP), settings, positions)
+    read: list[tuple[bytes, int]] = []
+
+    async def follow(stream: Any) -> None:
+        async for event in stream.events():
+            read.append((event.message.value, event.message.offset))
+
+    raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
+    app.agent(app.topic(settings.topic_prefix + topics.PARTIALS, **raw))(follow)
+    await app.start()
+    try:
+        async with asyncio.timeout(20):
+            while len(read) < count or len(positions.signs_of_life) < 2:  # noqa: ASYNC110 - of two threads
+                await asyncio.sleep(0.02)
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await app.stop()
+    return read
+
+
+@pytest.mark.usefixtures("topics")
+def test_it_reads_from_where_the_fold_is_whatever_the_group_committed_and_makes_no_topic(
+    settings: Settings,
+) -> None:
+    journal = settings.topic_prefix + topics.PARTIALS
+    producer = client.producer(settings)
+    messages = [b"first", b"\xc3\x01 no record", b"last"]
+    for message in messages:
+        producer.produce(journal, message, partition=PARTITION)
+    assert producer.flush(20) == 0
+    # Faust commits past what is still being applied: as if a process had been killed there.
+    ahead = client.consumer(settings, GROUP)
+    ahead.commit(offsets=[TopicPartition(journal, PARTITION, len(messages))], asynchronous=False)
+    ahead.close()
+    before = set(client.admin(settings).list_topics(timeout=10).topics)
+    positions = Positions()
+    read = asyncio.run(consumed(settings, positions, len(messages)))
+    assert read == [(message, offset) for offset, message in enumerate(messages)]
+    assert set(client.admin(settings).list_topics(timeout=10).topics) - before <= {"__consumer_offsets"}
+
+
+def test_it_keeps_no_table_restarts_no_agent_in_place_and_serves_no_page() -> None:
+    async def build() -> transport.JournalApp:
+        return transport.build("app", Settings(), Positions())
+
+    app = asyncio.run(build())
+    assert not app.tables
+    assert app.conf.processing_guarantee.value == "at_least_once"
+    assert app.conf.agent_supervisor.__name__ == "CrashingSupervisor"
+    assert not app.conf.web_enabled
+    assert not app.conf.topic_allow_declare
+    assert app.conf.topic_disable_leader
