@@ -281,6 +281,7 @@ def test_show_has_the_fields_that_scripts_depend_on(cli: Any, applied: Path, set
     said = cli("rollout", "show", "june").out
     assert "error_rate  inconclusive  1000 / 120  10 / 3" in said
     assert "Three of 120 failed." in said
+    assert "compared    june: 120 calls, about 7 units\n            without calls before the rollout" in said
 
 
 def test_list_shows_where_each_stands_and_filters(cli: Any, applied: Path, settings: Settings) -> None:

@@ -163,12 +163,18 @@ def lines(view: Mapping[str, Any]) -> list[str]:
     ]
     for exposed in view["exposure"]:
         units = "" if exposed["units"] is None else f", about {exposed['units']} units"
-        said.append(f"served      {exposed['variant']}: {exposed['calls']} calls{units}")
+        said.append(f"compared    {exposed['variant']}: {exposed['calls']} calls{units}")
+    if view["exposure"]:
+        said.append(_NOT_COMPARED)
     if view["metrics"]:
         said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS), ""]
         said += [metric["sentence"] for metric in view["metrics"]]
     return said
 
+
+_NOT_COMPARED = (
+    f"{'':12}without calls before the rollout, in a warm-up after a change of weights, retries and cache hits"
+)
 
 _METRIC_COLUMNS = ("metric", "verdict", "n", "events", "estimate", "interval", "e_rollback", "e_promotion")
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tidegate.limits import LONGEST_NAME_BYTES
 from tidegate.metrics import Metric
 
 _UNITS_US = {
@@ -49,9 +50,13 @@ def name(text: str) -> str:
 
 
 def text(value: str) -> str:
-    """Text that is not empty."""
-    if not value.strip() or len(value) > 256:
-        raise ValueError(f"{value[:40]!r} should have 1 to 256 characters: write a value or remove the key")
+    """Text that is not empty, and no longer than the names of events may be."""
+    if not value.strip():
+        raise ValueError(f"{value[:40]!r} is empty: write a value or remove the key")
+    if (size := len(value.encode())) > LONGEST_NAME_BYTES:
+        raise ValueError(
+            f"{value[:40]!r}… has {size} bytes: events have names of up to {LONGEST_NAME_BYTES}, shorten it"
+        )
     return value
 
 

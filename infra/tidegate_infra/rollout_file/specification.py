@@ -269,6 +269,7 @@ def _metric(item: Element) -> DecisionMetric | None:
 
 
 def _known_metric(name: str) -> Metric:
+    quantities.text(name.partition(".")[2] or name)
     known = find(name)
     if known is None:
         names = [f"{name}NAME" if name.endswith(".") else name for name in CATALOGUE]
