@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Injector:
     ) -> None:
         self.ends: list[tuple[str, int]] = []
         self.markers: dict[str, Path] = {}
+        self.doomed: list[Path] = []
         self._stack = stack
         self._app = app
         self._stranger = stranger
@@ -120,6 +122,7 @@ class Injector:
             "hold": lambda: self._hold(number, fault),
             "store": lambda: self._lie(fault),
             "disk": lambda: self._fill(fault),
+            "die": lambda: self._die(number, fault.seconds),
             "replay": lambda: self._stranger.replay(target),
             "rewind": lambda: self._stranger.replay(target, most=None),
             "poison": lambda: self._stranger.poisoned(target),
@@ -227,6 +230,20 @@ class Injector:
         disk.fill()
         time.sleep(fault.seconds)
         disk.free()
+
+    def _die(self, number: int, seconds: float) -> None:
+        told = self._directory / f"doomed-{number}"
+        command = [sys.executable, "-m", "tests.faults.doomed", told, self._stack.settings_of("app").kafka]
+        command += [self._stack.settings.topic_prefix, self._app.event_us()]
+        app = self._group.spawn([str(word) for word in command], log=self._directory / f"doomed-{number}.log")
+        deadline_s = time.monotonic() + _REACHED_SECONDS
+        while not told.exists() and app.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        app.kill()
+        app.wait()
+        if told.exists():
+            self.doomed.append(told)
 
     def _newcomer(self, how: Change) -> None:
         self._stranger.joins(how, self._registry.register(how), self._app.event_us())

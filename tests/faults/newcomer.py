@@ -39,7 +39,9 @@ def changed(how: Change) -> dict[str, Any]:
             # Named types are written out where they come first: only fields of plain types may move.
             source["fields"] = [*reversed(fields[:9]), *fields[9:]]
         case "incompatible":
-            next(field for field in fields if field["name"] == "input_tokens")["type"] = "string"
+            field = next(field for field in fields if field["name"] == "input_tokens")
+            field["type"] = "string"
+            del field["default"]
         case "unregistered":
             pass
     return source

@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 
+from tests.faults import doomed
 from tests.faults.checks import Run, Violation, settle, violations
 from tests.faults.disk import can_be_mounted
 from tests.faults.history import History
@@ -105,9 +106,10 @@ def _played(
     found = []
     if not (app.finish(RECOVERY_SECONDS) and stranger.finish(RECOVERY_SECONDS)):
         found.append(Violation("recovery", f"Kafka did not confirm everything: {stranger.refused[:3]}"))
+    told = doomed.read(injector.doomed)
     deadline_s = time.monotonic() + RECOVERY_SECONDS
     while True:
-        truth = read(stack.settings, app.emitted, stranger.poison, stranger.calls)
+        truth = read(stack.settings, app.emitted, told, stranger.poison, stranger.calls)
         # The resolver writes too, and its windows are closed with the stream.
         if not truth.unexplained or time.monotonic() > deadline_s:
             break
@@ -119,6 +121,7 @@ def _played(
         stored=len(truth.stored),
         duplicates=len(truth.duplicates),
         dead=len(truth.dead),
+        doomed=len(told.confirmed),
         alone=sum(getattr(event, "series", event) is None for event, _ in truth.stored.values()),
     )
     finished = Run(

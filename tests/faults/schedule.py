@@ -77,6 +77,7 @@ KINDS: dict[str, Kind] = {
     ),
     "store": Kind("the store is slow, or lies to whoever asks it", tuple(MOODS), (0.7, 1.5)),
     "disk": Kind("no byte is left on the disk", ("kafka", "store"), (0.5, 1.2)),
+    "die": Kind("an app is killed with events in its queue", ("app",), (0.5, 1.5)),
     "replay": Kind(
         "a stretch of a topic is produced once more: same keys, same bytes", (*EVENTS, "llm.actions")
     ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tests.faults.doomed import Told
 from tests.faults.traffic import HOUR_US, Emitted, Place
 
 from tidegate.codec import decode
@@ -52,7 +53,11 @@ class Truth:
 
 
 def read(
-    settings: Settings, emitted: Emitted, poison: Mapping[Place, str], strange: Mapping[Place, LLMCall]
+    settings: Settings,
+    emitted: Emitted,
+    doomed: Told,
+    poison: Mapping[Place, str],
+    strange: Mapping[Place, LLMCall],
 ) -> Truth:
     """Work it out.
 
@@ -62,14 +67,17 @@ def read(
         Of the stack.
     emitted
         What the app emitted: all of it was confirmed.
+    doomed
+        What apps that were killed told.
     poison
         Place -> reason for which what was written there must be refused.
     strange
         Place -> the call that a producer with another schema wrote there.
     """
     truth = Truth()
+    lost = doomed.emitted - doomed.confirmed
     known = {
-        CALLS: set(emitted.calls),
+        CALLS: set(emitted.calls) | doomed.emitted,
         FEEDBACK: set(emitted.feedback),
         EVALUATIONS: set(emitted.evaluations),
     }
@@ -94,7 +102,7 @@ def read(
                 own_us = event.ts_end if isinstance(event, LLMCall) else event.ts
                 truth.stored[place] = event, min(own_us, message.timestamp()[1] * 1_000 + CLAMP_US)
                 found.add(event.event_id)
-        truth.unexplained += [f"{i} was confirmed and is not in {topic}" for i in known[topic] - found]
+        truth.unexplained += [f"{i} was confirmed and is not in {topic}" for i in known[topic] - lost - found]
     truth.unexplained += _unresolved(truth, emitted)
     gone = set(strange) - set(truth.stored) - truth.duplicates
     truth.unexplained += [f"{place} was confirmed and holds no call" for place in sorted(gone)]
