@@ -99,7 +99,11 @@ class Shelf:
             refused.append(str(error)) if error else offsets.append(message.offset())  # type: ignore[attr-defined]
 
         for piece in snapshots.cut(self._source(partition), next_offset, state.pack()):
-            self._producer.produce(self._topic, piece, partition=partition, on_delivery=on_delivery)
+            try:
+                self._producer.produce(self._topic, piece, partition=partition, on_delivery=on_delivery)
+            except (KafkaException, BufferError) as error:
+                refused.append(str(error))
+                break
             crashpoint("stream.mid_snapshot")
         deadline = time.monotonic() + _FLUSH_SECONDS
         while (unsent := self._producer.flush(_TURN_SECONDS)) and time.monotonic() < deadline:

@@ -23,6 +23,7 @@ from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.settings import Settings
 from tidegate_streams import fold
 from tidegate_streams.journal import SNAPSHOT_MESSAGES
+from tidegate_streams.outbox import OUTPUTS
 from tidegate_streams.replay import newest, replay, windows
 
 SECOND = 1_000_000
@@ -181,12 +182,11 @@ def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however
     settings, start_process, journal
 ):
     made, key = journal(), deployment_key("acme", "prod", "chat")
+    messages = [made.beat(START), made.rollout(encode(spec("chat")))]
     produce(settings, [spec("chat")], topics.ROLLOUTS, key=key)
-    produce(settings, [made.beat(START), made.rollout(encode(spec("chat")))], partition=PARTITION)
-    first = start_process("stream")
-    first.wait_until_ready()
-    first.kill()
-    assert [command.action for command in published(settings, topics.DEPLOYMENTS)] == ["start"]
+    produce(settings, messages, partition=PARTITION)
+    for record in (record for _, records in replay(enumerate(messages), PARTITION) for record in records):
+        produce(settings, [record], OUTPUTS[type(record)], key=key)
     delete_before(settings, 2)
     produce(settings, [made.beat(START + 10 * SECOND)], partition=PARTITION)
     for _ in range(2):
