@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner
 
 from tidegate_infra.cli.app import app
+from tidegate_infra.clickhouse.client import connect
 from tidegate_infra.settings import PREFIX, Settings
 
 # What several files of tests share stands in modules of its own beside them, found from the root.
@@ -87,3 +90,26 @@ def consume(settings: Settings) -> Iterator[Callable[..., object]]:
 
     with closing(Consumers(settings)) as consumers:
         yield consumers
+
+
+@pytest.fixture
+def client(store: str, settings: Settings) -> Client:
+    """The unmodified client, in a database of its own."""
+    return connect(settings)
+
+
+@pytest.fixture
+def http(store: str, settings: Settings, client: Client) -> Iterator[httpx.Client]:
+    """Plain HTTP, in the same database."""
+    database = settings.clickhouse.rpartition("/")[2]
+    with httpx.Client(
+        base_url=store.removesuffix("default"), params={"database": database}, timeout=30, verify=False
+    ) as http:
+        yield http
+
+
+@pytest.fixture
+def plain(store: str) -> Iterator[httpx.Client]:
+    """Plain HTTP, in the database of all."""
+    with httpx.Client(base_url=store.removesuffix("default"), timeout=30, verify=False) as plain:
+        yield plain
