@@ -3,8 +3,6 @@
 What is acceptable (rollouts, alert policies) stands in files under review, not in settings.
 """
 
-import dataclasses
-import difflib
 import json
 import os
 import re
@@ -14,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
-from tidegate.client.configuration import Configuration
 from tidegate.errors import ConfigError
+from tidegate_infra import wrong_settings
 
 if TYPE_CHECKING:
     from tidegate_infra.contexts import Context
@@ -41,16 +38,6 @@ WHERE = (
     "data_dir",
 )
 """Settings that say where something is and as whom, without secrets."""
-
-# No settings, and read elsewhere: by commands, crash points, and the client in an app of the same shell.
-_NOT_OURS = frozenset(
-    {"TIDEGATE_CONTEXT", "TIDEGATE_CONTEXTS", "TIDEGATE_CRASH_AT", "TIDEGATE_CRASH_ONCE", "TIDEGATE_DISABLED"}
-) | {PREFIX + field.name.upper() for field in dataclasses.fields(Configuration)}
-
-# Kubernetes gives every container such variables for each service whose name begins with "tidegate".
-_KUBERNETES = re.compile(r"TIDEGATE_(.*_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
-
-_ADDRESSES = frozenset({"clickhouse", "webhook_url", "schema_registry_url"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
@@ -209,11 +196,11 @@ class Settings(BaseSettings):
         layers = [(said, lambda name: f"flag --{name.replace('_', '-')}"), *others]
         merged = {name: value for values, _ in reversed(layers) for name, value in values.items()}
         origins = {name: origin(name) for values, origin in reversed(layers) for name in values}
-        problems = _unknown_variables(os.environ, cls)
+        problems = wrong_settings.unknown_variables(os.environ, cls, PREFIX)
         try:
             settings = cls(**merged)
         except ValidationError as error:
-            problems += _problems(error, merged, origins, cls)
+            problems += wrong_settings.lines(error, merged, origins, cls)
         if problems:
             count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
             raise ConfigError("\n  ".join([f"{count} wrong:", *problems]))
@@ -238,8 +225,7 @@ class Settings(BaseSettings):
         try:
             cls.model_validate(values)
         except ValidationError as error:
-            found = {str(one["loc"][0]): one for one in error.errors() if one["loc"]}
-            return {name: _why(found[name], values, cls) for name in values if name in found}
+            return wrong_settings.by_name(error, values, cls)
         return {}
 
     @classmethod
@@ -356,45 +342,3 @@ def _stack_settings(file: Path | None) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is damaged ({error}): `tidegate down` removes it") from None
     return dict(settings)
-
-
-def _unknown_variables(environment: Mapping[str, str], cls: type[Settings]) -> list[str]:
-    known = {PREFIX + name.upper() for name in cls.model_fields} | _NOT_OURS
-    return [
-        f"{name} is unknown{_nearest(name, known)}"
-        for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known and not _KUBERNETES.fullmatch(name)
-    ]
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f": did you mean {near[0]}?" if near else ": `tidegate config show` lists all"
-
-
-def _problems(
-    error: ValidationError, values: Mapping[str, object], origins: Mapping[str, str], cls: type[Settings]
-) -> list[str]:
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
-        if not problem["loc"]:
-            lines.append(_words(problem))
-            continue
-        name = str(problem["loc"][0])
-        origin = origins[name]
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{name} ({origin}) is unknown{_nearest(name, set(cls.model_fields))}")
-        else:
-            lines.append(f"{origin}: {_why(problem, values, cls)}")
-    return lines
-
-
-def _why(problem: ErrorDetails, values: Mapping[str, object], cls: type[Settings]) -> str:
-    name = str(problem["loc"][0])
-    # An address may carry a secret in places nobody foresees.
-    is_secret = cls.model_fields[name].annotation is SecretStr or name in _ADDRESSES
-    return _words(problem) if is_secret else f"{values[name]!r} {_words(problem)}"
-
-
-def _words(problem: ErrorDetails) -> str:
-    return problem["msg"].removeprefix("Value error, ").removeprefix("Input ")

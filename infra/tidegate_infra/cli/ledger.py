@@ -71,6 +71,7 @@ def ledger(
     unbalanced = {(one.producer_id, one.tenant) for one in accounts if not one.balanced}
     say(f"{len(producers)} producers in the last {last}, {len(unbalanced)} not balanced")
     if unbalanced:
+        say("what is missing may still be on its way if the sink is behind: tidegate doctor says so")
         raise typer.Exit(1)
 
 
