@@ -27,7 +27,7 @@ from tidegate import codec
 from tidegate.errors import ContractError, InvariantBroken
 from tidegate.records import Alert, Frame
 from tidegate.series import OVERFLOW
-from tidegate_streams import fold
+from tidegate_streams import closing, fold
 from tidegate_streams.replay import newest, replay, windows
 
 
@@ -42,7 +42,7 @@ def test_a_replay_that_leaves_out_published_windows_goes_on_exactly_like_the_fir
     cut = data.draw(st.integers(0, len(messages)))
     state = fold.State(0, RULES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold, "PUT_OFF_ROWS", data.draw(st.sampled_from([0, 8, 10_000])))
+        patch.setattr(closing, "PUT_OFF_ROWS", data.draw(st.sampled_from([0, 8, 10_000])))
         for offset, message in enumerate(messages):
             records = fold.apply(state, offset, message, windows=offset >= cut)
             expected = first[offset]

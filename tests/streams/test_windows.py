@@ -25,7 +25,7 @@ from tests.streams.folding import (
 )
 
 from tidegate.series import DIMENSIONS, ROLLED_UP, ROLLUPS
-from tidegate_streams import fold
+from tidegate_streams import closing, fold
 from tidegate_streams.replay import newest, replay, windows
 
 LENGTHS = {"10s": 10 * SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR, "1d": DAY}
@@ -154,7 +154,7 @@ def test_a_late_call_sends_its_own_series_again_and_no_other(journal):
 
 
 def test_when_many_series_change_each_is_shown_in_its_turn(journal, monkeypatch):
-    monkeypatch.setattr(fold, "EARLY_SERIES", 3)
+    monkeypatch.setattr(closing, "EARLY_SERIES", 3)
     made = journal()
     calls = [made.Call(ts_us=START + SECOND, dimensions={"variant": f"v{i}"}) for i in range(4)]
     messages = [made.beat(START), *made.calls(calls), *[made.beat(START + SECOND)] * 4]
