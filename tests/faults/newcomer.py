@@ -17,7 +17,7 @@ from tidegate.records import LLMCall
 
 Change = Literal["newer", "older", "reordered", "incompatible", "unregistered"]
 
-REFUSED: dict[Change, str] = {"incompatible": "undecodable", "unregistered": "unknown_schema"}
+REFUSED: dict[Change, str] = dict.fromkeys(("incompatible", "unregistered"), "unknown_schema")
 """Change -> the reason for which such calls are dead letters; those of other changes count."""
 
 _UNREGISTERED = 999_999

@@ -18,7 +18,7 @@ from tidegate import codec, versions
 from tidegate.errors import ContractError
 from tidegate.records import RECORDS, EndOfStream
 from tidegate.versions import Version
-from tidegate_infra.kafka import blocks, evolution, rules
+from tidegate_infra.kafka import blocks, evolution, foreign, rules
 
 BLOCK = 8_192
 """Most records of a block: larger ones leave the processor's caches, and are half as fast."""
@@ -226,6 +226,7 @@ class _Decoder:
         beside = EndOfStream if self.reader.name == "LLMCall" else None
         if version.record not in (self.reader.record, beside):
             raise ContractError("unexpected_record", f"{version.name} where {self.reader.name} belongs")
+        foreign.check(version)
         return version, start
 
     def _end(self, message: Message, value: bytes) -> None:
