@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateError
 from tidegate.topics import TOPICS
 from tidegate_infra.kafka import client
-from tidegate_infra.kafka.log import EARLIEST, LATEST, TRANSIENT, Log, Logs, RetentionLoss
+from tidegate_infra.kafka.log import EARLIEST, LATEST, TRANSIENT, Log, Logs, RetentionLoss, cut_short
 from tidegate_infra.kafka.ranges import (
     Claim,
     Limits,
@@ -303,11 +303,7 @@ class RangeConsumer:
         if lo < log.low and not compacted:
             raise RetentionLoss(log, lo, self.group)
         if lo > log.high:
-            raise InvariantBroken(
-                f"{where}: group {self.group} is at offset {lo}, the log ends at {log.high}: the log was "
-                "cut or "
-                f"replaced; find out which, then reset the group's offsets"
-            )
+            raise cut_short(log, lo, self.group)
         return Track(lo=lo, pending=pending, compacted=compacted)
 
     def _read(self, timeout: float) -> int:
@@ -358,16 +354,29 @@ class RangeConsumer:
 
     def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:
-            key = (self._plain[real], partition)
-            try:
-                low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
-            except KafkaException as unknown:
-                raise client.explained(unknown, f"asking where {key[0]}[{key[1]}] begins now") from unknown
-            log = Log(key[0], self.topic_id(key[0]), partition, low, high)
-            raise RetentionLoss(log, self._tracks[key].position, self.group)
+            self._check_bounds((self._plain[real], partition))
         if error.fatal() or error.code() not in TRANSIENT:
             raise DependencyUnavailable(f"Kafka refuses to be read: {real}[{partition}]: {error.str()}")
         _log.warning("kafka_trouble", error=error.str())
+
+    def _check_bounds(self, key: tuple[str, int]) -> None:
+        """Find out why the log has no message where it is to be read on."""
+        before, position = self.topic_id(key[0]), self._tracks[key].position
+        try:
+            self._logs.describe()
+            low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
+        except KafkaException as unknown:
+            raise client.explained(unknown, f"asking where {key[0]}[{key[1]}] begins now") from unknown
+        log = Log(key[0], self.topic_id(key[0]), key[1], low, high)
+        if log.topic_id != before:
+            raise made_anew(f"{key[0]}[{key[1]}]", before, log.topic_id)
+        if position < low:
+            raise RetentionLoss(log, position, self.group)
+        if position > high:
+            raise cut_short(log, position, self.group)
+        raise DependencyUnavailable(
+            f"Kafka had no offset {position} of {key[0]}[{key[1]}], and has it now: start the process again"
+        )
 
     def _steer(self, paused: set[tuple[str, int]]) -> None:
         if pause := paused - self._paused:

@@ -93,6 +93,14 @@ class RetentionLoss(InvariantBroken):
         self.lo = lo
 
 
+def cut_short(log: Log, lo: int, group: str) -> InvariantBroken:
+    """What is wrong when a group is behind the end of a log."""
+    return InvariantBroken(
+        f"{log.topic}[{log.partition}]: group {group} is at offset {lo}, the log ends at {log.high}: the log "
+        "was cut or replaced; find out which, then reset the group's offsets"
+    )
+
+
 class Logs:
     """The logs of some topics.
 
