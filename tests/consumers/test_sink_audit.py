@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tidegate.errors import DependencyUnavailable
-from tidegate_consumers.sink.facts import Reading, facts
+from tidegate_consumers.sink.facts import KEPT_DAYS, Reading, facts
 from tidegate_consumers.sink.store import Store
 from tidegate_infra.clickhouse import client as clickhouse
 from tidegate_infra.clickhouse import migrations
@@ -93,3 +93,20 @@ def test_a_redo_that_is_cut_into_other_blocks_than_the_first_try_neither_loses_n
             assert rows(store)[0] == before
             assert store.put(range_, frames, doubtful=True).repaired == 300 - stood
         assert rows(store) == [600, 600]
+
+
+@pytest.mark.usefixtures("migrated")
+def test_bodies_that_are_too_old_to_be_kept_hold_nothing_up(
+    settings: Settings, full_call: Any, ranged: Any
+) -> None:
+    # Of a log that is kept for longer than bodies are.
+    range_ = ranged([full_call() for _ in range(3)], appended_ms=1_760_000_010_000)
+    frames = facts(range_, Reading([False] * 3, PriceBook.load()))
+    with closing(Store(settings)) as store:
+        store.put(range_, frames, doubtful=False)
+        assert store.put(range_, frames, doubtful=True).repaired == 0
+        assert rows(store) == [3, 3]
+        store._client.command("OPTIMIZE TABLE call_bodies FINAL")
+        assert store._client.command("SELECT count() FROM call_bodies") == 0
+        for table, days in KEPT_DAYS.items():
+            assert f"toIntervalDay({days})" in str(store._client.command(f"SHOW CREATE TABLE {table}"))

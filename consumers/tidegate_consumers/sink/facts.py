@@ -194,6 +194,9 @@ TABLES: dict[str, tuple[str, ...]] = {
 UPSERTED = frozenset({"window_metrics"})
 """Tables whose rows are told apart by a version, so that writing them again changes nothing."""
 
+KEPT_DAYS = {"call_bodies": 14}
+"""Tables whose rows the store drops by itself, and how many days after Kafka got them."""
+
 
 def _sourced(
     frame: pl.DataFrame, rows: pl.Series, messages: Sequence[Message], range_: Range

@@ -6,6 +6,7 @@ whenever an insert may have been tried before, the rows that stand are counted, 
 are inserted again.
 """
 
+import time
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -15,7 +16,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from tidegate.errors import ConfigError, DependencyUnavailable, InvariantBroken
 from tidegate.topics import TOPICS
 from tidegate_consumers.sink import arrow
-from tidegate_consumers.sink.facts import TABLES, UPSERTED, Frames
+from tidegate_consumers.sink.facts import KEPT_DAYS, TABLES, UPSERTED, Frames
 from tidegate_infra.clickhouse import client as clickhouse
 from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
@@ -23,6 +24,9 @@ from tidegate_infra.settings import Settings
 
 ANSWER_S = 60
 """How long an answer of the store is waited for."""
+
+_SKEW_S = 3_600
+"""The store's clock may be so far from ours and from Kafka's, together."""
 
 _ROUNDS = 5
 """Repairs of one range before the store is taken for broken."""
@@ -180,15 +184,17 @@ class Store:
         if missing.height:
             self._insert(table, frame, range_.name)
             missing = self._missing(table, range_, frame)
-        repaired = missing.height
-        for repair in range(1, _ROUNDS + 1):
-            if not missing.height:
-                return repaired
-            self._insert(table, missing, f"{range_.name}:r{repair}")
+        repaired, repairs = missing.height, 0
+        while missing.height:
+            if repairs == _ROUNDS:
+                raise DependencyUnavailable(
+                    f"{table}: {missing.height} rows of range {range_.name} are still missing after "
+                    f"{_ROUNDS} repairs"
+                )
+            repairs += 1
+            self._insert(table, missing, f"{range_.name}:r{repairs}")
             missing = self._missing(table, range_, frame)
-        raise DependencyUnavailable(
-            f"{table}: {missing.height} rows of range {range_.name} are still missing after {_ROUNDS} repairs"
-        )
+        return repaired
 
     def _missing(self, table: str, range_: Range, frame: pl.DataFrame) -> pl.DataFrame:
         where = {
@@ -220,4 +226,9 @@ class Store:
                 f"{table}: {standing} rows stand for range {range_.name}, which has {frame.height}: find out "
                 "who else writes there. Nothing was changed"
             )
-        return frame.filter(~pl.col("_offset").is_in(offsets.implode()))
+        missing = frame.filter(~pl.col("_offset").is_in(offsets.implode()))
+        if table in KEPT_DAYS:
+            # What the store has dropped for its age, or is about to, is not missing.
+            old_ms = (time.time() - KEPT_DAYS[table] * 86_400 + _SKEW_S) * 1_000
+            missing = missing.filter(pl.col("append_ts") > old_ms)
+        return missing
