@@ -18,8 +18,8 @@ from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.ledger import LIVING_SECONDS, LedgerRow, by_hour
 from tidegate_infra.process import Process
 
-LOOKS_BACK = timedelta(days=1)
-"""An alert whose events are never found is over after so long."""
+LOOKS_BACK = timedelta(hours=6)
+"""An alert whose events are never found is over after so long. Twice as far takes four times as long."""
 
 OWNER = (PRODUCERS, 0)
 """Of several workers, the one that has this partition looks."""
@@ -55,13 +55,13 @@ class Watch:
         registry = process.metrics
         self._events = Gauge(
             "tidegate_ledger_events",
-            "Events of the last day, by where they are.",
+            "Events of the last hours, by where they are.",
             ["where"],
             registry=registry,
         )
         self._unbalanced = Gauge(
             "tidegate_ledger_unbalanced_producers",
-            "Producers of the last day with events that are nowhere.",
+            "Producers of the last hours with events that are nowhere.",
             ["tenant"],
             registry=registry,
         )
