@@ -1,10 +1,10 @@
 """The watch over the ledger: what becomes an alert, and a look at the real log and the real engine."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -150,34 +150,25 @@ def settle(settings: Settings, position: TopicPartition) -> None:
     consumer.close()
 
 
-def test_one_worker_looks_and_another_shows_no_figures(process: Process, tables: Client) -> None:
-    def shown() -> float | None:
-        return process.metrics.get_sample_value("tidegate_ledger_events", {"where": "missing"})
-
-    with closing(Watch(process, "sink", first_s=0)) as watch:
-        watch.turn(is_ours=False)
-        assert shown() is None
-        deadline = time.monotonic() + 30
-        while shown() is None:
-            watch.turn(is_ours=True)
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert shown() == 0
-    watch.turn(is_ours=False)
-    assert shown() is None
-
-
-def test_a_defect_in_a_look_ends_the_process_and_a_store_that_is_away_does_not(
+def test_one_worker_looks_and_shows_figures_and_only_a_defect_ends_it(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = process.settings.model_copy(update={"clickhouse": "http://127.0.0.1:9/x"})
-    for settings, fails in ((away, False), (process.settings, True)):
-        with closing(Watch(Process("sink", settings), "sink", first_s=0)) as watch:
-            if fails:
-                monkeypatch.setattr("tidegate_consumers.sink.unbalanced.changes", lambda *_: 1 / 0)
+    def looked(settings: Settings) -> tuple[Watch, Callable[[], float | None]]:
+        """A worker that has looked once."""
+        worker = Process("sink", settings)
+        with closing(Watch(worker, "sink", first_s=0)) as watch:
             watch.turn(is_ours=True)
-        if fails:
-            with pytest.raises(ZeroDivisionError):
-                watch.turn(is_ours=False)
-        else:
-            watch.turn(is_ours=False)
+        figure = partial(worker.metrics.get_sample_value, "tidegate_ledger_events", {"where": "missing"})
+        return watch, figure
+
+    watch, shown = looked(process.settings)
+    assert shown() == 0
+    watch.turn(is_ours=False)
+    assert shown() is None
+    watch, shown = looked(process.settings.model_copy(update={"clickhouse": "http://127.0.0.1:9/x"}))
+    watch.turn(is_ours=True)
+    assert shown() is None
+    monkeypatch.setattr("tidegate_consumers.sink.unbalanced.changes", lambda *_: 1 / 0)
+    watch, _ = looked(process.settings)
+    with pytest.raises(ZeroDivisionError):
+        watch.turn(is_ours=False)
