@@ -11,7 +11,7 @@ import pytest
 
 from tidegate.errors import ConfigError, Refused
 from tidegate_infra.stack import control
-from tidegate_infra.stack.directory import DataDirectory
+from tidegate_infra.stack.directory import PARTS, DataDirectory
 
 HOLDER = textwrap.dedent("""
     import signal, sys, time
@@ -121,3 +121,36 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     with before:
         assert json.load(before) == {"pid": 1}
     assert directory.read() == {"pid": 2}
+
+
+def test_a_demo_begins_without_what_the_one_before_left(tmp_path: Path) -> None:
+    for _ in range(2):
+        with DataDirectory(tmp_path, demo=True) as directory:
+            assert not [part for part in PARTS if (tmp_path / part).exists()]
+            for part in PARTS:
+                (tmp_path / part).mkdir()
+                (tmp_path / part / "segment").write_bytes(b"events")
+            directory.mark_complete()
+
+
+def test_a_demo_that_was_killed_while_it_began_begins_again(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path, demo=True) as directory:
+        (tmp_path / "kafka").mkdir()
+        directory.mark_complete()
+    with DataDirectory(tmp_path, demo=True):
+        assert not (tmp_path / "kafka").exists()
+
+
+@pytest.mark.parametrize("played_before", [False, True])
+def test_a_demo_removes_nothing_that_somebody_made_his_own(tmp_path: Path, played_before: bool) -> None:
+    if played_before:
+        with DataDirectory(tmp_path, demo=True):
+            for part in PARTS:
+                (tmp_path / part).mkdir()
+    with DataDirectory(tmp_path):
+        for part in PARTS:
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / "segment").write_bytes(b"events")
+    with pytest.raises(Refused, match="other data than a demo's"), DataDirectory(tmp_path, demo=True):
+        pass
+    assert all((tmp_path / part / "segment").read_bytes() == b"events" for part in PARTS)

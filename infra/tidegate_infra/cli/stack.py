@@ -49,6 +49,7 @@ def up(
 ) -> None:
     """Start the local stack: Kafka, the store and every process; Ctrl-C stops it.
 
+    A demo begins anew: what an earlier one left in the directory is removed, and other data are refused.
     With --demo --exit: 0 when the demo went as expected, else 1.
     """
     if exit_ and (demo is None or detach):
@@ -76,6 +77,7 @@ def up(
                 kafka_port=kafka_port,
                 store_port=store_port,
                 settings=None if stage is None else stage.settings,
+                demo=stage is not None,
                 on_status=_Teller(),
             )
         )

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,12 +25,17 @@ class DataDirectory:
     ----------
     path
         Made when it is not there.
+    demo
+        Whether a demo is played there. It begins empty: what an earlier demo left is removed, since its calls
+        and decisions would count with this one's. Data of anything else are never removed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, demo: bool = False) -> None:
         self.path = path.expanduser().absolute()
         self.stack_file = self.path / STACK_FILE
+        self._demo = demo
         self._marker = self.path / "complete"
+        self._demo_marker = self.path / "demo"
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
@@ -38,7 +44,7 @@ class DataDirectory:
         Raises
         ------
         Refused
-            A stack runs there.
+            A stack runs there, or a demo would stand among other data.
         ConfigError
             It cannot be written, or a part of it was deleted.
         """
@@ -59,6 +65,11 @@ class DataDirectory:
             ) from None
         self._lock = lock
         try:
+            if self._demo:
+                self._begin_demo()
+            else:
+                # From now on somebody's own, which the next demo must leave alone.
+                self._demo_marker.unlink(missing_ok=True)
             self._check_parts()
             lock.truncate(0)
             lock.write(str(os.getpid()))
@@ -122,6 +133,18 @@ class DataDirectory:
     @property
     def _lock_file(self) -> Path:
         return self.path / "stack.lock"
+
+    def _begin_demo(self) -> None:
+        parts = [self.path / part for part in PARTS if (self.path / part).exists()]
+        if parts and not self._demo_marker.exists():
+            raise Refused(
+                f"{self.path} holds other data than a demo's, which a demo must not mix with its own: "
+                "choose another --data-dir, or delete the directory"
+            )
+        self._demo_marker.touch()
+        self._marker.unlink(missing_ok=True)
+        for part in parts:
+            shutil.rmtree(part)
 
     def _check_parts(self) -> None:
         missing = [part for part in PARTS if not (self.path / part).is_dir()]

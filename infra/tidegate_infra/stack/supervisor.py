@@ -48,6 +48,8 @@ class Stack:
         Of 127.0.0.1; 0 takes any free one. stack.json tells the chosen ones.
     settings
         Settings that differ from the environment's, such as ``{"watermark": "data"}``.
+    demo
+        Whether a demo is played: the directory begins empty, without what an earlier demo left there.
     on_status
         Called with each new status, also from the supervising thread.
 
@@ -67,10 +69,11 @@ class Stack:
         kafka_port: int = 0,
         store_port: int = 0,
         settings: Mapping[str, object] | None = None,
+        demo: bool = False,
         on_status: Callable[[Status], object] = lambda _: None,
     ) -> None:
         names = process.names() if processes is None else processes
-        self._directory = DataDirectory(data_dir)
+        self._directory = DataDirectory(data_dir, demo=demo)
         self._kafka_port = kafka_port
         self._store_port = store_port
         self._overrides = dict(settings or {})
@@ -103,7 +106,7 @@ class Stack:
         Raises
         ------
         Refused
-            A stack already runs in the data directory.
+            A stack already runs in the data directory, or a demo would stand among other data.
         ConfigError
             A setting is wrong, a port is taken, Java or Maven is missing, or the directory is half deleted.
         DependencyUnavailable
