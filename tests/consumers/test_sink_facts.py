@@ -4,10 +4,12 @@ import io
 from typing import Any
 
 import polars as pl
+import pytest
 
 from tidegate.records import WindowMetricsBatch
-from tidegate.topics import METRICS
+from tidegate.topics import CALLS, FEEDBACK, METRICS
 from tidegate_consumers.sink.facts import Reading, facts
+from tidegate_infra.kafka import blocks
 from tidegate_infra.prices import PriceBook
 
 BOOK = PriceBook.load()
@@ -43,3 +45,18 @@ def test_windows_that_are_no_arrow_stream_are_refused_alone(ranged: Any) -> None
     rows = facts(ranged([batch(pl.DataFrame({"rollup": ["app"]})), broken], METRICS), Reading())
     assert rows["window_metrics"].height == 1
     assert rows["dead_letters"].get_column("source_offset").to_list() == [1]
+
+
+def test_a_redo_never_takes_the_decoder_that_a_record_may_have_killed(
+    call: Any, feedback: Any, ranged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise SystemExit("killed by a record")
+
+    monkeypatch.setattr(blocks, "read_block", die)
+    reading = Reading([False, True], BOOK)
+    for topic, records in [(CALLS, [call(), call()]), (FEEDBACK, [feedback(), feedback()])]:
+        with pytest.raises(SystemExit):
+            facts(ranged(records, topic), reading)
+        stored = facts(ranged(records, topic, redo=True), reading)
+        assert [frame.height for frame in stored.values()] == [1, 1], topic

@@ -124,3 +124,25 @@ def test_a_table_that_really_has_too_many_parts_is_waited_for(
         connection.command("ALTER TABLE calls RESET SETTING max_parts_in_total")
         turn_until(sink, drained(sink, 200))
     assert stored(settings) == (200, 200, 200)
+
+
+@pytest.mark.usefixtures("topics")
+def test_when_kafka_has_forgotten_the_groups_offsets_it_goes_on_behind_what_is_stored(
+    process: Process, settings: Settings, send: Callable[[int], None]
+) -> None:
+    admin, group = client.admin(settings), client.group_name(settings, sink_process.GROUP)
+    sent = 0
+    for more in (100, 50):
+        life = Process("sink", process.settings)
+        send(more)
+        sent += more
+        with closing(Store(life.settings)) as store, closing(Sink(life, store)) as sink:
+            turn_until(sink, drained(sink, sent))
+        until_s = time.monotonic() + 20
+        while (error := admin.delete_consumer_groups([group])[group].exception(20)) is not None:
+            # Its last member is still leaving.
+            assert time.monotonic() < until_s, error
+            time.sleep(0.1)
+    assert stored(settings) == (150, 150, 150)
+    with closing(clickhouse.connect(settings)) as connection:
+        assert connection.command("SELECT count() FROM duplicates") == 0
