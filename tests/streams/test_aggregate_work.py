@@ -16,7 +16,8 @@ from tidegate_streams.aggregate import work
 T0 = 1_760_000_000_000_000
 CALL = LLMCall(
     event_id="call-1", ts_start=T0, ts_end=T0 + 5, tenant="acme", app="app", environment="prod",
-    deployment="chat", variant="base", operation="chat", provider="openai", request_model="gpt-4o", status="ok",
+    deployment="chat", variant="base", operation="chat", provider="openai", request_model="gpt-4o",
+    status="ok",
 )  # fmt: skip
 RATING = Feedback(event_id="f1", ts=T0, tenant="acme", name="n", kind="thumbs", given_by="user")
 
