@@ -19,6 +19,14 @@ from tidegate.records import EndOfStream, LLMCall
 from tidegate.versions import latest
 from tidegate_infra.kafka.batches import decode_batch
 
+CALL = codec.encode(full(LLMCall))[10:]
+ODD = {
+    "another branch than a writer's": (b"\x02\x08prod", b"\x03\x08prod"),
+    "a Boolean of five": (b"\x01\x02\x08prod", b"\x05\x02\x08prod"),
+    "a block of as many items as nobody can count": (b"\x02\x08prod\x00", b"\xff" * 9 + b"\x01\x02\x00"),
+}
+"""What no writer writes, and blocks read all the same."""
+
 FOUND = [
     ("request", b"POST \nhost: localhost\nauthorization: Basic \xe9\n\nSELECT 1"),
     ("avro", b"\xc3\x01" + latest(EndOfStream).fingerprint + b"\x02r" + b"\xff" * 9 + b"\x01"),
@@ -89,6 +97,17 @@ def test_an_int_of_many_bits_is_refused_whichever_way_it_is_read() -> None:
         nested = [Message(topic="t", partition=0, offset=0, key=b"prod", value=inside, timestamp=(2, 1))]
         [(_, reason, _)] = decode_batch(nested, columns=["retrieval"], slow=slow).rejected
         assert reason == "invalid_field"
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_no_writer_writes_is_read_alike_wherever_it_stands(what: str) -> None:
+    usual, odd = ODD[what]
+    places = [at for at in range(len(CALL)) if CALL.startswith(usual, at)][::3]
+    assert places
+    for at in places:
+        changed = CALL[:at] + odd + CALL[at + len(usual) :]
+        for columns in (b"\x00", b"\x01"):
+            TARGETS["datum"].check(columns + changed)
 
 
 @pytest.mark.parametrize(("name", "data"), FOUND)

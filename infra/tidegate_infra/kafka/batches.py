@@ -5,12 +5,10 @@ same ones. A block with a corrupt datum is halved until little of it is left, an
 at a time, by another decoder; what fails there alone is refused. Both ways give the same rows.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import fastavro
 import polars as pl
 from polars.exceptions import PolarsError
 
@@ -19,6 +17,7 @@ from tidegate.errors import ContractError
 from tidegate.records import RECORDS, EndOfStream
 from tidegate.versions import Version
 from tidegate_infra.kafka import blocks, evolution, foreign, rules
+from tidegate_infra.kafka.datums import read_datum
 
 BLOCK = 8_192
 """Most records of a block: larger ones leave the processor's caches, and are half as fast."""
@@ -252,45 +251,34 @@ class _Decoder:
         self.frames.append(evolution.aligned(frame, datums.version, self.reader, self.columns))
 
     def _decode_alone(self, datums: _Datums) -> None:
+        version = datums.version
+        present = self.columns if version is None else evolution.shared(version, self.columns)
         rows = []
         for row, value in zip(datums.rows, datums.values, strict=True):
             try:
-                rows.append({"_row": row, **self._row(value, datums)})
+                if version is None:
+                    record = codec.as_dict(codec.decode(value, expect=self.reader.record))
+                    rows.append({"_row": row, **{column: record[column] for column in present}})
+                else:
+                    rows.append({"_row": row, **read_datum(version, datums.start, value, present)})
             except ContractError as error:
                 self.rejected.append(Rejected(self.messages[row], error.reason, error.detail))
         self.alone += len(datums.rows)
-        self._frame(rows)
+        self._frame(rows, version or self.reader, present)
 
-    def _frame(self, rows: list[dict[str, Any]]) -> None:
-        schema = blocks.schema_of(self.reader, self.columns)
+    def _frame(self, rows: list[dict[str, Any]], version: Version, present: list[str]) -> None:
+        schema = blocks.schema_of(version, present)
         wide = {column: _widened(dtype) for column, dtype in schema.items()}
         try:
             # A number that is too long for a field inside a record would become null.
-            self.frames.append(pl.DataFrame(rows, schema=wide).cast(schema))
+            frame = pl.DataFrame(rows, schema=wide).cast(schema)
         except (OverflowError, TypeError, ValueError, PolarsError) as error:
             # A value that its column cannot hold, such as an int of 64 bits: refuse its record alone.
             if len(rows) == 1:
                 self.rejected.append(Rejected(self.messages[rows[0]["_row"]], "invalid_field", str(error)))
                 return
             middle = len(rows) // 2
-            self._frame(rows[:middle])
-            self._frame(rows[middle:])
-
-    def _row(self, value: bytes, datums: _Datums) -> dict[str, Any]:
-        version = datums.version
-        if version is None:
-            record = codec.as_dict(codec.decode(value, expect=self.reader.record))
-            return {column: record[column] for column in self.columns}
-        stream = io.BytesIO(value)
-        stream.seek(datums.start)
-        wanted = evolution.projection(self.reader, self.columns)
-        try:
-            row: Any = fastavro.schemaless_reader(stream, version.parsed, wanted)
-        except Exception as error:
-            what = str(error) or type(error).__name__
-            raise ContractError("undecodable", f"not a {version.name} v{version.number}: {what}") from error
-        if stream.tell() != len(value):
-            raise ContractError(
-                "trailing_bytes", f"{len(value) - stream.tell()} bytes follow the {version.name}"
-            )
-        return dict(row)
+            self._frame(rows[:middle], version, present)
+            self._frame(rows[middle:], version, present)
+        else:
+            self.frames.append(evolution.aligned(frame, version, self.reader, self.columns))

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from fastavro import parse_schema
 
-from tidegate import versions
 from tidegate.versions import Version
 from tidegate.vocabulary import CLOSED, OTHER
 from tidegate_infra.kafka import blocks
 
 _NESTED = {"guardrails": "Guardrail", "series": "Series"}
-_projections: dict[tuple[bytes, tuple[str, ...]], Any] = {}
 
 
 def shared(version: Version, columns: Sequence[str]) -> list[str]:
@@ -61,17 +58,6 @@ def _cast(expr: pl.Expr, have: Any, want: Any, kind: Any) -> pl.Expr:
     return expr.cast(want)
 
 
-def projection(reader: Version, columns: Sequence[str]) -> Any:
-    """Return the reader's schema cut to some fields, for fastavro, which skips the others."""
-    key = reader.fingerprint, tuple(columns)
-    if key not in _projections:
-        source = versions.plain_times(reader.source)
-        wanted = {column: position for position, column in enumerate(columns)}
-        fields = [field for field in _inlined(source)["fields"] if field["name"] in wanted]
-        _projections[key] = parse_schema({**source, "fields": _named_once(fields, set())})
-    return _projections[key]
-
-
 def _inlined(schema: Any, named: dict[str, Any] | None = None) -> Any:
     """Return a schema with every named type written out where it is used."""
     named = {} if named is None else named
@@ -86,22 +72,6 @@ def _inlined(schema: Any, named: dict[str, Any] | None = None) -> Any:
     if schema["type"] == "array":
         return {**schema, "items": _inlined(schema["items"], named)}
     return schema
-
-
-def _named_once(schema: Any, seen: set[str]) -> Any:
-    """Return an inlined schema with each record written out at its first use only, as Avro wants it."""
-    if isinstance(schema, list):
-        return [_named_once(part, seen) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("type") == "record":
-        if schema["name"] in seen:
-            return schema["name"]
-        seen.add(schema["name"])
-        return {**schema, "fields": _named_once(schema["fields"], seen)}
-    if schema.get("type") == "array":
-        return {**schema, "items": _named_once(schema["items"], seen)}
-    return {**schema, "type": _named_once(schema["type"], seen)}
 
 
 def closed(frame: pl.DataFrame, record: str) -> pl.DataFrame:
