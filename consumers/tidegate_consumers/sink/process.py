@@ -135,6 +135,8 @@ class Sink:
         except ClaimLost as lost:
             self._figures.lost.inc()
             self._process.log.info("claim_lost", reason=str(lost))
+            # What is stored is settled without a poll, and only a poll tells of another assignment.
+            self._consumer.idle(_POLL_S)
             self._drop_strangers()
         self._say_how_it_goes()
 
