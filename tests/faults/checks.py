@@ -2,94 +2,27 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from tests.faults import doomed
 from tests.faults import truth as truths
-from tests.faults.operator import Asked, unequal_effects
-from tests.faults.traffic import LONG_PAST, App, Place
-from tests.faults.truth import COUNTS, TABLES, Truth
+from tests.faults.decisions import commands, decided, replayed, versions
+from tests.faults.findings import Run, Violation
+from tests.faults.operator import unequal_effects
+from tests.faults.traffic import LONG_PAST, Place
+from tests.faults.truth import COUNTS, TABLES
 
-from tidegate import codec
 from tidegate.errors import DependencyUnavailable
-from tidegate.records import DeploymentCommand
-from tidegate.series import ROLLUPS, deployment_key
-from tidegate.topics import CALLS, DEPLOYMENTS, METRICS, PARTIALS, TOPICS
+from tidegate.series import ROLLUPS
+from tidegate.topics import CALLS
 from tidegate_infra import ledger
 from tidegate_infra.clickhouse.client import connect
-from tidegate_infra.kafka import lag, scan
+from tidegate_infra.kafka import lag
 from tidegate_infra.settings import Settings
-from tidegate_streams import fold, partials
-from tidegate_streams.replay import newest, replay
-from tidegate_streams.replay import windows as windows_of
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """Something that must not be.
-
-    Parameters
-    ----------
-    invariant
-        Its short name, as in `INVARIANTS`.
-    what
-        What was found.
-    """
-
-    invariant: str
-    what: str
-
-
-INVARIANTS = {
-    "confirmed": "every event that was confirmed is in the log, and nobody else's",
-    "stored once": "every event stands once in its table, as it was sent; nothing else stands there",
-    "duplicates": "every further copy is accounted for as a duplicate, once",
-    "dead letters": "every record that cannot count is a dead letter with its reason, and no other is",
-    "windows": "every closed window equals its recomputation, and none is absent",
-    "late": "calls that came too late for their window are counted as late",
-    "versions": "a window's final row is published with one content under one version",
-    "ledger": "every producer's account balances, with nothing in flight or missing",
-    "actions": "every recorded action took effect once, or was refused once",
-    "commands": "a revision is one command, revisions have no gap, and all are stored",
-    "delivered": "every command reached the webhook with a valid signature",
-    "replay": "folding the journal anew gives the commands and the windows that were published",
-    "processes": "no process ends by a broken invariant or a defect",
-    "recovery": "everything has settled within two minutes of the last fault",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run whose traffic has ended.
-
-    Parameters
-    ----------
-    settings
-        Of the stack.
-    app
-        What emitted.
-    asked
-        What a person told the command line to do.
-    truth
-        What must stand.
-    end_us
-        Event time to which the stream was ended.
-    delivered
-        Ids that the webhook's receiver verified.
-    """
-
-    settings: Settings
-    app: App
-    asked: list[Asked]
-    truth: Truth
-    end_us: int
-    delivered: Callable[[], Iterable[str]]
 
 
 def settle(run: Run, timeout_s: float) -> str:
@@ -122,7 +55,7 @@ def _unsettled(run: Run) -> str:
         ).result_rows
     if watermark_us < run.end_us:
         return f"windows stand at {watermark_us}, {(run.end_us - watermark_us) / 1e6:.0f} s before the end"
-    waiting = {c.command_id for c in _commands(run.settings)} - set(run.delivered())
+    waiting = {c.command_id for c in commands(run.settings)} - set(run.delivered())
     return f"{len(waiting)} commands are not delivered" if waiting else ""
 
 
@@ -134,9 +67,9 @@ def violations(run: Run) -> Iterator[Violation]:
         yield from _facts(client, run)
         yield from _windows(client, run)
         yield from _ledger(client, run)
-        yield from _decisions(client, run)
-        yield from _replay(client, run)
-    yield from _versions(run)
+        yield from decided(client, run)
+        yield from replayed(client, run)
+    yield from versions(run)
 
 
 def _differing(invariant: str, what: str, must: set[Any], stands: Iterable[Any]) -> Iterator[Violation]:
@@ -276,83 +209,3 @@ def _ledger(client: Any, run: Run) -> Iterator[Violation]:
         yield Violation(
             "ledger", f"{run.app.emitted.events} events were emitted, {accepted} are accounted for"
         )
-
-
-def _commands(settings: Settings) -> list[DeploymentCommand]:
-    return [r for _, r in scan.records(settings, DEPLOYMENTS, timeout_seconds=60) if r is not None]
-
-
-def _decisions(client: Any, run: Run) -> Iterator[Violation]:
-    by_revision: dict[tuple[str, int], DeploymentCommand] = {}
-    for command in _commands(run.settings):
-        key = deployment_key(command.tenant, command.environment, command.deployment)
-        first = by_revision.setdefault((key, command.revision), command)
-        if first != command:
-            yield Violation("commands", f"{key} revision {command.revision}: {first} and {command}")
-    revisions = defaultdict(list)
-    for key, revision in sorted(by_revision):
-        revisions[key].append(revision)
-    if len(revisions) < 2:
-        yield Violation("commands", f"two rollouts were applied, only {list(revisions)} were commanded")
-    for key, found in revisions.items():
-        if found != list(range(1, len(found) + 1)):
-            yield Violation("commands", f"{key} has revisions {found}")
-    ids = {command.command_id for command in by_revision.values()}
-    stored = {i for (i,) in client.query("SELECT command_id FROM deployment_commands").result_rows}
-    if stored != ids:
-        yield Violation("commands", f"stored but not in the log {stored - ids}, not stored {ids - stored}")
-    if missed := ids - set(run.delivered()):
-        yield Violation("delivered", f"{len(missed)} of {len(ids)} commands were not: {sorted(missed)}")
-
-
-def _replay(client: Any, run: Run) -> Iterator[Violation]:
-    journal: defaultdict[int, list[tuple[int, Any]]] = defaultdict(list)
-    for message, record in scan.records(run.settings, PARTIALS, timeout_seconds=120):
-        journal[message.partition()].append((message.offset(), record))
-    rules = fold.Rules(run.settings.allowed_lateness_us, run.settings.series_cap)
-    outputs = [
-        record
-        for partition, records in journal.items()
-        for _, caused in replay(records, partition, rules)
-        for record in caused
-    ]
-    again = {
-        (deployment_key(c.tenant, c.environment, c.deployment), c.revision): c
-        for c in outputs
-        if isinstance(c, DeploymentCommand)
-    }
-    for command in _commands(run.settings):
-        key = deployment_key(command.tenant, command.environment, command.deployment)
-        if again.get((key, command.revision)) != command:
-            yield Violation(
-                "replay", f"published {command}; the journal gives {again.get((key, command.revision))}"
-            )
-    anew = newest(windows_of(outputs)).select("series_id", "window", "window_start", "version", "calls")
-    rows = client.query(
-        "SELECT series_id, window, toUnixTimestamp64Micro(window_start), version, calls "
-        "FROM window_metrics FINAL"
-    ).result_rows
-    expected = set(anew.with_columns(pl.col("window_start").dt.epoch("us")).iter_rows())
-    if (found := set(map(tuple, rows))) != expected:
-        yield Violation(
-            "replay",
-            f"windows: {len(found - expected)} stored ones differ from the journal's, "
-            f"{len(expected - found)} of these are not stored, such as {sorted(found ^ expected)[:_SHOWN]}",
-        )
-
-
-def _versions(run: Run) -> Iterator[Violation]:
-    seen: dict[tuple[Any, ...], int] = {}
-    finals: dict[tuple[Any, ...], int] = {}
-    for message in scan.messages(run.settings, METRICS, timeout_seconds=120):
-        rows = partials.unpack(codec.decode(message.value() or b"", None, TOPICS[METRICS].records).rows)
-        for values in rows.select(
-            "rollup", "series_id", "window", "window_start", "version", "phase", "calls"
-        ).rows():
-            *key, version, phase, calls = values
-            if seen.setdefault((*key, version), calls) != calls:
-                yield Violation(
-                    "versions", f"{key} version {version}: {seen[*key, version]} and {calls} calls"
-                )
-            if phase == "final" and finals.setdefault(tuple(key), version) != version:
-                yield Violation("versions", f"{key} is final as {finals[tuple(key)]} and as {version}")

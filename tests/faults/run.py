@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from tests.faults import doomed
-from tests.faults.checks import Run, Violation, settle, violations
+from tests.faults.checks import settle, violations
 from tests.faults.disk import can_be_mounted
+from tests.faults.findings import Run, Violation
 from tests.faults.history import History
 from tests.faults.injector import Injector
 from tests.faults.newcomer import Registry
