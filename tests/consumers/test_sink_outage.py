@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from tests.consumers.between import (
     Between,
     does_it_and_hangs_up,
@@ -25,6 +26,7 @@ from tidegate_consumers.sink.process import Sink
 from tidegate_consumers.sink.store import Store
 from tidegate_infra.clickhouse import client as clickhouse
 from tidegate_infra.kafka import claims, client
+from tidegate_infra.kafka.log import RetentionLoss
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 
@@ -146,3 +148,24 @@ def test_when_kafka_has_forgotten_the_groups_offsets_it_goes_on_behind_what_is_s
     assert stored(settings) == (150, 150, 150)
     with closing(clickhouse.connect(settings)) as connection:
         assert connection.command("SELECT count() FROM duplicates") == 0
+
+
+@pytest.mark.usefixtures("topics")
+def test_events_that_retention_took_before_they_were_stored_are_noted_and_end_the_sink(
+    process: Process, settings: Settings, call: Any
+) -> None:
+    producer, real = client.producer(settings), settings.topic_prefix + CALLS
+    for one in [call() for _ in range(30)]:
+        producer.produce(real, codec.encode(one), one.event_id, partition=3)
+    assert producer.flush(30) == 0
+    consumer = client.consumer(settings, sink_process.GROUP)
+    consumer.commit(offsets=[TopicPartition(real, 3, 5)], asynchronous=False)
+    consumer.close()
+    admin = client.admin(settings)
+    [cut] = admin.delete_records([TopicPartition(real, 3, 12)]).values()
+    cut.result(20)
+    with pytest.raises(RetentionLoss, match="offsets 5 to 11 are gone"):
+        sink_process.main(process)
+    with closing(clickhouse.connect(settings)) as connection:
+        query = "SELECT topic, _partition, first_offset, last_offset FROM log_losses"
+        assert [tuple(row) for row in connection.query(query).result_rows] == [(CALLS, 3, 5, 11)]
