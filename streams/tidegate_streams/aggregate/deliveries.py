@@ -66,7 +66,7 @@ class Deliveries:
             meanwhile()
         if self._failed is not None:
             failed, self._failed = self._failed, None
-            raise client.explained(KafkaException(failed), "writing to the journal")
+            raise client.explained(KafkaException(failed), "writing to Kafka")
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
