@@ -52,6 +52,8 @@ class Frozen:
             return {kind.__name__: [self._all(value), self._all(value.values())]}
         if kind is pl.DataFrame:
             return {"table": self._place(value)}
+        if isinstance(value, np.generic):
+            return value.item()
         if kind is np.ndarray and value.dtype == np.float64:
             return {"array": value.tolist()}
         name = f"{kind.__module__}:{kind.__qualname__}"

@@ -13,7 +13,7 @@ from faust.types import TP
 
 from tidegate import topics
 from tidegate.codec import decode
-from tidegate.errors import ContractError, InvariantBroken, TidegateError
+from tidegate.errors import ContractError, InvariantBroken
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.process import Process
 from tidegate_streams import alerts, fold, frozen, published
@@ -50,7 +50,7 @@ class Journals:
             allowed_lateness_us=process.settings.allowed_lateness_us,
             series_cap=process.settings.series_cap,
         )
-        self._epoch = 0
+        self._epoch = self._recalled = 0
         self._heard_at = 0.0
         self._fence_seconds = process.settings.kafka_session_ms / 1_000 * FENCE_SHARE
         # One message, or one thing published again, at a time; and nothing at all while a revocation ends.
@@ -102,11 +102,15 @@ class Journals:
 
     async def recall(self) -> None:
         """Wait for the snapshots: what is looked at afterwards of a journal is later than any of them."""
+        epoch = self._epoch
         await asyncio.wait([one for one in (self._kept, self._published) if one is not None])
+        self._recalled = epoch
 
     async def begin(self, partition: TP, start: int, end: int) -> None:
         """Take in a partition's first offset and its end, read after `recall`; choose where to begin."""
         number, epoch = partition.partition, self._epoch
+        if self._recalled != epoch:
+            return  # Assigned anew meanwhile: Faust asks again.
         found = await self._newest(number, start, end)
         if epoch != self._epoch or self._held.get(number) is not None:
             return
@@ -125,7 +129,8 @@ class Journals:
         pieces = kept.result().get(partition, [])
         found = await asyncio.to_thread(self.shelf.newest, pieces, partition, start, end)
         if found is not None and not known.result().agrees(*found):
-            self._process.log.warning("snapshot not used: it has not decided what was published")
+            why = "it has not decided what was published"
+            self._process.log.warning("snapshot not used", partition=partition, why=why)
             return None
         return found
 
@@ -183,6 +188,8 @@ class Journals:
             records = await asyncio.to_thread(fold.apply, journal.state, offset, record, windows=is_new)
         except ContractError as error:
             records = []
+            if not await self._owns(epoch):
+                return
             await self.outbox.reject(partition, offset, key, value, error)
         journal.unkept_seconds += time.monotonic() - began
         crashpoint("stream.after_apply")
@@ -203,22 +210,23 @@ class Journals:
     async def _keep(self, partition: int, journal: Journal, state: fold.State) -> None:
         """Take a snapshot, and let it be written while the fold goes on."""
         began = time.monotonic()
-        state.gather()
-        held = await asyncio.to_thread(frozen.freeze, state)
         at, journal.unkept_seconds = journal.next_offset, 0.0
+        state.gather()
+        freezing = asyncio.ensure_future(asyncio.to_thread(frozen.freeze, state))
 
         async def write() -> None:
             try:
-                await asyncio.to_thread(self.shelf.write, partition, at, held)
+                await asyncio.to_thread(self.shelf.write, partition, at, await freezing)
                 journal.kept_offset = at
                 self._meters.snapshot.labels(partition).set(at)
-            except TidegateError as error:
-                # Only the next restart takes longer.
-                self._process.log.warning("no snapshot", partition=partition, why=str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, only the next restart takes longer
+                self._process.log.error("no snapshot", partition=partition, why=repr(error))
             seconds = time.monotonic() - began
             journal.kept_until = began + max(SNAPSHOT_SECONDS, seconds / SNAPSHOT_SHARE)
 
         journal.keeping = asyncio.create_task(write())
+        # What is applied next must not be in it.
+        await asyncio.wait([freezing])
 
     async def settle(self) -> None:
         """See which partitions have become current, and say ready when all are."""
@@ -231,6 +239,7 @@ class Journals:
             await self._show_again(known, known, partition)
             journal.is_current = True
         if all(journal is not None and journal.is_current for journal in self._held.values()):
+            self._kept = None
             self._process.ready()
 
     async def look_again(self) -> None:

@@ -46,12 +46,14 @@ def test_what_is_thawed_is_equal_and_of_the_same_kinds(value: Any) -> None:
 
 def test_tables_arrays_and_counters_come_back_and_what_is_shared_is_kept_once() -> None:
     table = pl.DataFrame({"a": [1, None], "b": [[{"n": 1}], []]})
-    held = freeze({"one": [table, table], "array": np.array([[0.1, np.inf]]), "counts": Counter(a=2)})
+    counts = Counter(a=np.int64(2))
+    held = freeze({"one": [table, table], "array": np.array([[0.1, np.inf]]), "counts": counts})
     assert len(held.tables) == 1
     again = thaw(held.pack())
     assert again["one"][1].equals(table)
     assert again["one"][1].schema == table.schema
     assert again["array"].tolist() == [[0.1, np.inf]]
+    assert again["counts"] == counts
     assert type(again["counts"]) is Counter
 
 
@@ -66,7 +68,7 @@ def test_equal_values_are_equal_bytes() -> None:
     assert freeze(rollups.EMPTY).pack() == freeze(dict(rollups.EMPTY)).pack()
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", {"a": lambda: None}, np.int64(3), print])
+@pytest.mark.parametrize("value", [object(), b"bytes", {"a": lambda: None}, print])
 def test_what_cannot_be_kept_is_said_at_once(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot be kept in a snapshot"):
         freeze(value)

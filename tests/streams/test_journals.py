@@ -322,6 +322,35 @@ def test_a_snapshot_that_has_not_decided_what_was_published_is_not_used(known, j
     assert run(scenario()) == 7
 
 
+def test_what_was_read_for_an_earlier_assignment_does_not_say_where_a_later_one_begins(known, journal):
+    async def scenario():
+        held = await assigned(0, 9, Shelf((7, fold.State(2))))
+        held.assign({PARTITION})
+        await held.begin(PARTITION, 0, 5)
+        assert held.position(PARTITION) is None
+        await held.recall()
+        await held.begin(PARTITION, 0, 9)
+        return held.position(PARTITION)
+
+    assert run(scenario()) == 7
+
+
+def test_a_state_that_cannot_be_kept_is_said_and_the_fold_goes_on(known, monkeypatch, journal):
+    decide(monkeypatch)
+    monkeypatch.setattr(journal_module, "SNAPSHOT_MESSAGES", 1)
+    shelf = Shelf()
+
+    async def scenario():
+        held = await assigned(shelf=shelf)
+        monkeypatch.setattr(journals.frozen, "freeze", lambda _: print + 1)
+        await take(held, 0, journal().beat(START))
+        await take(held, 1, journal().beat(START))
+        return held.position(PARTITION)
+
+    assert run(scenario()) == 2
+    assert shelf.written == []
+
+
 def test_a_shelf_that_does_not_answer_makes_a_restart_longer_and_nothing_else(known, monkeypatch, journal):
     class Broken(Shelf):
         def read(self, _):
