@@ -20,7 +20,8 @@ from tidegate.records import (
     SourceProgress,
 )
 from tidegate.series import DIMENSIONS
-from tidegate_streams import histogram, partials, users
+from tidegate_streams import histogram, partials, published, users
+from tidegate_streams.published import Published
 
 # What several files of tests share stands in modules of its own beside them, found from the root.
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -153,3 +154,11 @@ class Journal:
 def journal() -> type[Journal]:
     """Makes journals; also `journal.Call`."""
     return Journal
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Published:
+    """What stands in the output topics, for all who would read it back."""
+    stands = Published()
+    monkeypatch.setattr(published, "read", lambda *_: stands)
+    return stands

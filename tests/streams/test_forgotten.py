@@ -6,126 +6,24 @@ from dataclasses import replace
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from tests.streams.restarts import (
+    HOUR,
+    KEY,
+    SECOND,
+    START,
+    action,
+    compacted,
+    of,
+    panes,
+    published,
+    run,
+    run_until_killed,
+    running,
+    spec,
+)
 
 from tidegate.codec import encode
-from tidegate.records import (
-    Alert,
-    DecisionMetric,
-    DeploymentCommand,
-    DeploymentStatus,
-    Heartbeat,
-    Rollout,
-    RolloutAction,
-    RolloutProgress,
-    Step,
-    Variant,
-)
-from tidegate_streams import fold
-from tidegate_streams.published import Published
-
-SECOND = 1_000_000
-HOUR = 3_600 * SECOND
-START = 1_700_000_000 * SECOND
-PARTITION = 2
-KEY = "acme/prod/chat"
-
-
-def spec(generation, dry_run=False):
-    metric = DecisionMetric(
-        name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=2.0
-    )
-    return Rollout(
-        name="new-model",
-        tenant="acme",
-        environment="prod",
-        deployment="chat",
-        generation=generation,
-        spec_hash=f"hash-{generation}",
-        source_yaml="",
-        actor="ada",
-        ts=START,
-        dry_run=dry_run,
-        strategy="canary",
-        assignment_unit="user",
-        salt="new-model",
-        max_duration_us=300 * HOUR,
-        variants=[Variant(name="v1", role="baseline"), Variant(name="v2", role="candidate")],
-        steps=[Step(weight_bp=5_000, min_calls=10, warmup_us=0)],
-        metrics=[metric],
-    )
-
-
-def action(kind, action_id="a1"):
-    return RolloutAction(
-        action_id=action_id, key=KEY, generation=1, action=kind, actor="grace", reason="so", ts=START
-    )
-
-
-def panes(made, start_us, revision, worse, count=2):
-    """Panes of a minute each, with calls of both variants, of which the candidate's fail or not."""
-    messages = []
-    for number in range(count):
-        pane_us = start_us + number * 60 * SECOND
-        calls = [
-            made.Call(
-                ts_us=pane_us + SECOND,
-                revision=revision,
-                status="error" if worse and i % 2 else "ok",
-                dimensions={"variant": "v2" if i % 2 else "v1"},
-            )
-            for i in range(40)
-        ]
-        messages += [*made.calls(calls), made.beat(pane_us + 10 * SECOND)]
-    return messages
-
-
-def published(*specs):
-    known = Published()
-    for one in specs:
-        known.note(one)
-    return known
-
-
-def run(messages, known, begins_at=0):
-    """Replay what the journal still has, and publish what is missing."""
-    return run_until_killed(messages, known, begins_at, None)[0]
-
-
-def run_until_killed(messages, known, begins_at, sends):
-    """The same until so many were sent; also the offset that it came to."""
-    pasts = known.pasts(PARTITION)
-    state = fold.State(PARTITION, fold.Rules(series_cap=6), begins_at, pasts, known.overflows())
-    sent = []
-    for offset, message in enumerate(messages[begins_at:], begins_at):
-        for output in fold.apply(state, offset, message, windows=False):
-            if not known.lacks(output):
-                continue
-            if len(sent) == sends:
-                return sent, offset
-            known.note(output)
-            sent.append(output)
-    return sent, len(messages) - 1
-
-
-def of(kind, records):
-    return [record for record in records if isinstance(record, kind)]
-
-
-def compacted(known):
-    """The same, as compaction leaves it: of each key the last."""
-    left = published(*known.specs.values())
-    for key, commands in known.commands.items():
-        left.note(commands[known.standing[key]])
-    for record in (*known.progress.values(), *known.alerts.values()):
-        left.note(record)
-    left.refusals |= known.refusals
-    return left
-
-
-def running(made, dry_run=False):
-    """A rollout that is neither harmful nor safe, and where its journal is cut off."""
-    messages = [made.beat(START), made.rollout(encode(spec(1, dry_run))), *panes(made, START, 1, worse=False)]
-    return messages, len(messages) - 3
+from tidegate.records import Alert, DeploymentCommand, DeploymentStatus, Heartbeat, RolloutProgress
 
 
 def two_rollouts(made):
@@ -274,57 +172,6 @@ def test_a_rollout_that_began_right_after_the_journal_does_is_forgotten_too_rath
     sent = run([*messages, made.beat(START + HOUR)], known, begins_at=1)
     assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
     assert not of(DeploymentCommand, sent)
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_in_a_journal_made_anew_the_rollout_of_the_old_one_is_held_even_if_it_outgrew_the_old(journal, again):
-    made = journal()
-    messages, _ = running(made)
-    known = published(spec(1), spec(2))
-    run(messages, known)
-    last = max(known.commands[KEY])
-    fresh = journal()
-    anew = [fresh.beat(START + n * HOUR) for n in range(1, 3)]
-    anew += [fresh.rollout(encode(spec(1)))] if again else []
-    anew += [fresh.beat(START + n * HOUR) for n in range(3, 5 + len(messages))]
-    sent = run(anew, known)
-    assert [a.rule for a in of(Alert, sent)] == ["rollout_state_lost"]
-    assert not of(DeploymentCommand, sent)
-    # The next generation goes on above what the old journal had caused, also after a restart.
-    anew += [fresh.rollout(encode(spec(2))), *panes(fresh, START + 99 * HOUR, last + 1, worse=True)]
-    commands = of(DeploymentCommand, run(anew, known))
-    assert [(c.generation, c.revision, c.action) for c in commands] == [
-        (2, last + 1, "start"),
-        (2, last + 2, "rollback"),
-    ]
-    assert run(anew, known) == []
-
-
-def test_in_a_journal_made_anew_that_is_still_short_the_next_generation_goes_on_above_the_old_one(journal):
-    made = journal()
-    known = published(spec(1), spec(2))
-    run([*[made.beat(START)] * 50, *running(made)[0]], known)
-    last = max(known.commands[KEY])
-    fresh = journal()
-    anew = [fresh.beat(START + HOUR), fresh.rollout(encode(spec(2)))]
-    sent = run(anew, known)
-    assert [(c.generation, c.revision) for c in of(DeploymentCommand, sent)] == [(2, last + 1)]
-    assert run(anew, known) == []
-
-
-def test_in_a_journal_made_anew_that_is_still_short_a_person_ends_the_old_rollout_at_once(journal):
-    made = journal()
-    known = published(spec(1))
-    run([*[made.beat(START)] * 4, *running(made)[0]], known)
-    last = max(known.commands[KEY])
-    fresh = journal()
-    anew = [fresh.beat(START + HOUR)] * 3 + [
-        fresh.rollout(encode(spec(1))),
-        fresh.action(encode(action("abort"))),
-    ]
-    sent = run(anew, known)
-    assert [(c.action, c.revision) for c in of(DeploymentCommand, sent)] == [("abort", last + 1)]
-    assert not of(DeploymentStatus, run(anew, known))
 
 
 def test_late_progress_of_a_process_that_has_lost_its_partitions_takes_no_evidence_from_a_rollout(journal):

@@ -22,6 +22,7 @@ from tidegate.series import deployment_key
 from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.settings import Settings
 from tidegate_streams import fold
+from tidegate_streams import published as read_back
 from tidegate_streams.journal import SNAPSHOT_MESSAGES
 from tidegate_streams.outbox import OUTPUTS
 from tidegate_streams.replay import newest, replay, windows
@@ -158,6 +159,8 @@ def test_the_highest_revision_is_published_again_when_a_lower_one_stands_last(
     start_process("stream").wait_until_ready()
     assert [command.revision for command in published(settings, topics.DEPLOYMENTS)] == [1, 2, 1, 2]
     assert published(settings, topics.DEPLOYMENTS)[-1] == commands[-1]
+    # Which is what it looks for once a day.
+    assert not list(read_back.read(settings, (topics.DEPLOYMENTS,)).hidden(PARTITION))
 
 
 @pytest.mark.usefixtures("kafka", "topics")
