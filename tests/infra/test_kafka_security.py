@@ -20,7 +20,7 @@ from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup
 
 USER, PASSWORD, STORE_PASSWORD = "tidegate", "s3cret-of-the-broker", "of-the-key-store"
-PROCESSES = ("aggregate", "stream", "sink", "notify")
+PROCESSES = ("aggregate", "stream", "sink", "resolve", "notify")
 
 pytestmark = pytest.mark.skipif(
     shutil.which("keytool") is None, reason="keytool, which comes with Java, is not on the PATH"
