@@ -93,7 +93,7 @@ def test_kafka_itself_takes_a_commit_of_an_assignment_that_is_over(
     stale = wait_for(consumer)
     consumer.claim(stale)
     consumer._on_leave(consumer._consumer, [])
-    consumer._on_assign(consumer._consumer, consumer._partitions([(ALERTS, 0)]))
+    consumer._on_assign(consumer._consumer, [consumer._logs.at((ALERTS, 0))])
     consumer.settle(wait_for(consumer))
     assert committed(settings, ALERTS)[0] == 30
     with pytest.raises(ClaimLost, match="assignment"):
@@ -230,7 +230,7 @@ def test_memory_stays_bounded_while_ranges_cannot_be_effected(settings: Settings
     [out] = wait_for(consumer)
     for _ in range(20):
         assert consumer.poll(0.02) == []
-    [track] = consumer._tracks.values()
+    [track] = consumer._held.tracks.values()
     held = len(track.messages)
     assert held <= 100 + 10_000
     for _ in range(20):

@@ -20,16 +20,16 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateError
-from tidegate.topics import TOPICS
 from tidegate_infra.kafka import client
-from tidegate_infra.kafka.log import EARLIEST, LATEST, TRANSIENT, Log, Logs, RetentionLoss, cut_short
+from tidegate_infra.kafka.held import Held
+from tidegate_infra.kafka.log import LATEST, TRANSIENT, Log, Logs
+from tidegate_infra.kafka.positions import Positions, refusals
 from tidegate_infra.kafka.ranges import (
     Claim,
     Limits,
+    Place,
     Range,
-    Track,
     made_anew,
-    read_metadata,
     settled_metadata,
 )
 from tidegate_infra.settings import Settings
@@ -89,17 +89,14 @@ class RangeConsumer:
     ) -> None:
         self.epoch = 0
         self.group = client.group_name(settings, group)
-        self._real = {topic: settings.topic_prefix + topic for topic in topics}
-        self._plain = {real: topic for topic, real in self._real.items()}
-        self._limits = Limits(max_rows, max_bytes, max_ms / 1_000)
-        self._held_limit = max_held_bytes or 4 * max_bytes
-        self._start = start
-        self._assigned: list[tuple[str, int]] = []
-        self._tracks: dict[tuple[str, int], Track] = {}
-        self._paused: set[tuple[str, int]] = set()
+        self._plain = {settings.topic_prefix + topic: topic for topic in topics}
+        self._held = Held(Limits(max_rows, max_bytes, max_ms / 1_000), max_held_bytes or 4 * max_bytes)
+        self._assigned: list[Place] = []
+        self._paused: set[Place] = set()
         self._member = ""
         self._unread = False
         self._logs = Logs(settings, topics)
+        self._positions = Positions(self._logs, self.group, start)
         self._consumer: Consumer = client.consumer(
             settings,
             group,
@@ -132,12 +129,12 @@ class RangeConsumer:
         if self._unread and not self._read_positions():
             self._fetch(1, timeout)
             return []
-        self._read(min(timeout, self._wait_s()))
-        return [] if self._unread else self._due()
+        self._read(min(timeout, self._held.wait_s(time.monotonic())))
+        return [] if self._unread else self._take_due()
 
     def idle(self, timeout: float) -> None:
         """Stay in the group without reading on, while ranges that are out cannot be effected."""
-        self._steer(paused=set(self._tracks))
+        self._steer(paused=set(self._held.tracks))
         self._fetch(1, timeout)
 
     def valid(self, ranges: Sequence[Range]) -> bool:
@@ -166,7 +163,7 @@ class RangeConsumer:
         self._check_claimed(ranges)
         self._commit([self._settled(range_) for range_ in ranges])
         for range_ in ranges:
-            self._tracks[range_.topic, range_.partition].settle()
+            self._held.tracks[range_.place].settle()
 
     def settle_and_claim(self, ranges: Sequence[Range], prices: str = "") -> list[Range]:
         """Say that all effects of the ranges stand, and claim in the same commit what is ready by now.
@@ -183,24 +180,24 @@ class RangeConsumer:
         """
         self._check_claimed(ranges)
         for range_ in ranges:
-            self._tracks[range_.topic, range_.partition].settle()
+            self._held.tracks[range_.place].settle()
         epoch = self.epoch
-        while self._read(0) == _CHUNK and not self._due_keys(time.monotonic()):
+        while self._read(0) == _CHUNK and not self._held.due(time.monotonic()):
             pass
         if self.epoch != epoch:
             raise ClaimLost("ranges dropped: another assignment began before they were settled")
-        following = self._due()
+        following = self._take_due()
         self._check(following)
         offsets = [self._settled(range_) for range_ in ranges] + self._claims(following, prices)
         # A partition's next range begins where the one before ends, so that its claim also settles that one.
         self._commit_claims(list({(tp.topic, tp.partition): tp for tp in offsets}.values()), following)
         return following
 
-    def positions(self) -> dict[tuple[str, int], int]:
+    def positions(self) -> dict[Place, int]:
         """Offset below which everything is settled, per assigned topic and partition."""
-        return {key: track.free_at() for key, track in self._tracks.items()}
+        return {key: track.free_at() for key, track in self._held.tracks.items()}
 
-    def at_end(self) -> frozenset[tuple[str, int]]:
+    def at_end(self) -> frozenset[Place]:
         """Partitions whose every message is settled; none when Kafka does not answer."""
         positions = self.positions()
         try:
@@ -212,7 +209,7 @@ class RangeConsumer:
 
     def held_bytes(self) -> int:
         """Bytes of values that were read and are not settled."""
-        return sum(track.bytes + track.bytes_out for track in self._tracks.values())
+        return self._held.bytes
 
     def partition_count(self, topic: str) -> int:
         """Partitions that the topic has, assigned or not."""
@@ -241,81 +238,23 @@ class RangeConsumer:
 
     def _drop(self) -> None:
         self.epoch += 1
-        self._assigned, self._tracks, self._paused, self._unread = [], {}, set(), False
+        self._assigned, self._held.tracks, self._paused, self._unread = [], {}, set(), False
 
     def _read_positions(self) -> bool:
         """Begin every assigned partition where the group's committed offsets say; False without an answer."""
-        keys = self._assigned
-        try:
-            self._logs.describe()
-            committed = self._consumer.committed(self._partitions(keys), timeout=_ANSWER_S)
-            lows = self._logs.bounds(keys, EARLIEST)
-            highs = self._logs.bounds(keys, LATEST)
-            member = self._consumer.memberid()
-        except KafkaException as error:
-            _log.warning("positions_unknown", group=self.group, error=str(error))
+        places = self._assigned
+        member = self._consumer.memberid()
+        tracks = self._positions.read(self._consumer, places) if member else None
+        if tracks is None:
             return False
-        unanswered = [tp for tp in committed if tp.error]
-        if unanswered or not member:
-            _log.warning("positions_unknown", group=self.group, error=str([tp.error for tp in unanswered]))
-            return False
-        tracks = {}
-        for tp in committed:
-            key = (self._plain[tp.topic], tp.partition)
-            log = Log(key[0], self.topic_id(key[0]), tp.partition, lows[key], highs[key])
-            tracks[key] = self._track(log, tp)
-        if not self._keep_starts(committed, tracks):
-            return False
-        self._member, self._tracks, self._unread = member, tracks, False
-        self._consumer.assign(
-            [TopicPartition(self._real[topic], p, track.lo) for (topic, p), track in tracks.items()]
-        )
-        self._paused = set(keys)
+        self._member, self._held.tracks, self._unread = member, tracks, False
+        self._consumer.assign([self._logs.at(place, track.lo) for place, track in tracks.items()])
+        self._paused = set(places)
         return True
-
-    def _keep_starts(
-        self, committed: Sequence[TopicPartition], tracks: Mapping[tuple[str, int], Track]
-    ) -> bool:
-        """Commit where new partitions begin: a start at the end must not move with every restart."""
-        new = [
-            TopicPartition(
-                tp.topic,
-                tp.partition,
-                tracks[self._plain[tp.topic], tp.partition].lo,
-                metadata=settled_metadata(self.topic_id(self._plain[tp.topic])),
-            )
-            for tp in committed
-            if tp.offset < 0
-        ]
-        refused = self._refusals(new)
-        if refused:
-            _log.warning("positions_unknown", group=self.group, error=str(refused))
-        return not refused
-
-    def _track(self, log: Log, committed: TopicPartition) -> Track:
-        where = f"{log.topic}[{log.partition}]"
-        pending = None
-        if committed.offset >= 0:
-            lo, pending = committed.offset, read_metadata(committed.metadata, log.topic_id, where)
-        else:
-            lo = self._start(log)
-        compacted = "compact" in TOPICS[log.topic].config.get("cleanup.policy", "")
-        if lo < log.low and not compacted:
-            raise RetentionLoss(log, lo, self.group)
-        if lo > log.high:
-            raise cut_short(log, lo, self.group)
-        return Track(lo=lo, pending=pending, compacted=compacted)
 
     def _read(self, timeout: float) -> int:
         """Read on where there is room; return how many messages came."""
-        held = self.held_bytes() >= self._held_limit
-        self._steer(
-            paused={
-                key
-                for key, track in self._tracks.items()
-                if track.full(self._limits) or (held and track.pending is None)
-            }
-        )
+        self._steer(paused=self._held.full())
         return self._fetch(_CHUNK, timeout)
 
     def _fetch(self, count: int, timeout: float) -> int:
@@ -323,8 +262,8 @@ class RangeConsumer:
         messages: list[Any] = self._consumer.consume(count, max(timeout, 0.0))
         if self.epoch != epoch or self._unread:
             return 0
-        runs: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
-        ends: dict[tuple[str, int], int] = {}
+        runs: defaultdict[Place, list[Any]] = defaultdict(list)
+        ends: dict[Place, int] = {}
         troubles = []
         for message in messages:
             error = message.error()
@@ -340,87 +279,47 @@ class RangeConsumer:
             self._judge(message.error(), message.topic(), message.partition())
         return len(messages)
 
-    def _take(self, runs: Mapping[tuple[str, int], list[Any]], ends: Mapping[tuple[str, int], int]) -> None:
+    def _take(self, runs: Mapping[Place, list[Any]], ends: Mapping[Place, int]) -> None:
         now_s = time.monotonic()
-        again = [key for key, run in runs.items() if not self._tracks[key].add(run, now_s)]
-        again += [key for key, end in ends.items() if key not in again and not self._tracks[key].passed(end)]
+        again = [key for key, run in runs.items() if not self._held.tracks[key].add(run, now_s)]
+        again += [
+            key for key, end in ends.items() if key not in again and not self._held.tracks[key].passed(end)
+        ]
         for key in again:
-            track = self._tracks[key]
+            track = self._held.tracks[key]
             _log.warning("reading_again", topic=key[0], partition=key[1], offset=track.position)
             try:
-                self._consumer.seek(TopicPartition(self._real[key[0]], key[1], track.position))
+                self._consumer.seek(self._logs.at(key, track.position))
             except KafkaException as error:
                 raise client.explained(error, f"reading {key[0]}[{key[1]}] again") from error
 
     def _judge(self, error: KafkaError, real: str | None, partition: int | None) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and real is not None and partition is not None:
-            self._check_bounds((self._plain[real], partition))
+            place = self._plain[real], partition
+            raise self._positions.why_nothing_at(place, self._held.tracks[place].position)
         if error.fatal() or error.code() not in TRANSIENT:
             raise DependencyUnavailable(f"Kafka refuses to be read: {real}[{partition}]: {error.str()}")
         _log.warning("kafka_trouble", error=error.str())
 
-    def _check_bounds(self, key: tuple[str, int]) -> None:
-        """Find out why the log has no message where it is to be read on."""
-        before, position = self.topic_id(key[0]), self._tracks[key].position
-        try:
-            self._logs.describe()
-            low, high = (self._logs.bounds([key], spec)[key] for spec in (EARLIEST, LATEST))
-        except KafkaException as unknown:
-            raise client.explained(unknown, f"asking where {key[0]}[{key[1]}] begins now") from unknown
-        log = Log(key[0], self.topic_id(key[0]), key[1], low, high)
-        if log.topic_id != before:
-            raise made_anew(f"{key[0]}[{key[1]}]", before, log.topic_id)
-        if position < low:
-            raise RetentionLoss(log, position, self.group)
-        if position > high:
-            raise cut_short(log, position, self.group)
-        raise DependencyUnavailable(
-            f"Kafka had no offset {position} of {key[0]}[{key[1]}], and has it now: start the process again"
-        )
-
-    def _steer(self, paused: set[tuple[str, int]]) -> None:
+    def _steer(self, paused: set[Place]) -> None:
         if pause := paused - self._paused:
-            self._consumer.pause(self._partitions(pause))
+            self._consumer.pause([self._logs.at(place) for place in pause])
         if resume := self._paused - paused:
-            self._consumer.resume(self._partitions(resume))
+            self._consumer.resume([self._logs.at(place) for place in resume])
         self._paused = paused
 
-    def _wait_s(self) -> float:
-        now_s = time.monotonic()
-        waiting = [
-            t.since_s + self._limits.seconds - now_s
-            for t in self._tracks.values()
-            if t.messages and not t.out
-        ]
-        return min(waiting, default=self._limits.seconds)
-
-    def _due_keys(self, now_s: float) -> list[tuple[str, int]]:
-        tracks = self._tracks
-        # Ranges that are out free memory when they are settled; making small ones in the meantime would not.
-        stuck = self.held_bytes() >= self._held_limit and not any(track.out for track in tracks.values())
-        flush = stuck or any(
-            track.out is None and track.waited(self._limits, now_s) for track in tracks.values()
-        )
-        return [key for key, track in tracks.items() if track.due(self._limits, now_s, flush)]
-
-    def _due(self) -> list[Range]:
-        now_s = time.monotonic()
-        return [
-            self._tracks[topic, partition].take(
-                topic, self.topic_id(topic), partition, self.epoch, self._limits, now_s
-            )
-            for topic, partition in self._due_keys(now_s)
-        ]
+    def _take_due(self) -> list[Range]:
+        return self._held.take(self.topic_id, self.epoch, time.monotonic())
 
     def _reason(self, ranges: Sequence[Range]) -> str:
         """Why the ranges are not this process's; empty when they are."""
         if any(range_.epoch != self.epoch for range_ in ranges):
             return f"read in assignment {ranges[0].epoch}, it is now {self.epoch}"
         owned = {(self._plain[tp.topic], tp.partition) for tp in self._consumer.assignment()}
-        if lost := [range_.name for range_ in ranges if (range_.topic, range_.partition) not in owned]:
+        if lost := [range_.name for range_ in ranges if range_.place not in owned]:
             return f"no longer assigned: {lost}"
         for range_ in ranges:
-            if self._tracks[range_.topic, range_.partition].out is not range_:
+            if self._held.tracks[range_.place].out is not range_:
                 return f"settled or dropped before: {range_.name}"
         # A process that was stopped for longer than its session has no member id, and an empty group takes
         # commits without one.
@@ -434,9 +333,7 @@ class RangeConsumer:
 
     def _check_claimed(self, ranges: Sequence[Range]) -> None:
         self._check(ranges)
-        unclaimed = [
-            range_.name for range_ in ranges if not self._tracks[range_.topic, range_.partition].claimed
-        ]
+        unclaimed = [range_.name for range_ in ranges if not self._held.tracks[range_.place].claimed]
         if unclaimed:
             raise InvariantBroken(f"settled without a claim: {unclaimed}; claim a range before its effects")
 
@@ -447,11 +344,11 @@ class RangeConsumer:
             if not range_.redo:
                 range_.prices = prices
                 claim = Claim(range_.hi, len(range_.messages), range_.topic_id, prices)
-                offsets.append(self._at(range_, range_.lo, claim.metadata()))
+                offsets.append(self._logs.at(range_.place, range_.lo, claim.metadata()))
         return offsets
 
     def _settled(self, range_: Range) -> TopicPartition:
-        return self._at(range_, range_.hi + 1, settled_metadata(range_.topic_id))
+        return self._logs.at(range_.place, range_.hi + 1, settled_metadata(range_.topic_id))
 
     def _commit_claims(self, offsets: list[TopicPartition], ranges: Sequence[Range]) -> None:
         """Commit, and find out that what was read is of the topics that were assigned.
@@ -461,7 +358,7 @@ class RangeConsumer:
         """
         answers = self._logs.ask() if ranges else {}
         self._commit(offsets)
-        before = {topic: self.topic_id(topic) for topic in self._real}
+        before = {topic: self.topic_id(topic) for topic in self._plain.values()}
         try:
             self._logs.hear(answers)
         except KafkaException as error:
@@ -471,10 +368,10 @@ class RangeConsumer:
             if self.topic_id(topic) != topic_id:
                 raise made_anew(topic, topic_id, self.topic_id(topic))
         for range_ in ranges:
-            self._tracks[range_.topic, range_.partition].claimed = True
+            self._held.tracks[range_.place].claimed = True
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
-        if refused := self._refusals(offsets):
+        if refused := refusals(self._consumer, offsets):
             self._unanswered()
             raise ClaimLost(f"commit refused: {refused}")
 
@@ -483,18 +380,3 @@ class RangeConsumer:
         keys = self._assigned
         self._drop()
         self._assigned, self._unread = keys, bool(keys)
-
-    def _refusals(self, offsets: list[TopicPartition]) -> list[str]:
-        if not offsets:
-            return []
-        try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            return [str(error)]
-        return [f"{tp.topic}[{tp.partition}]: {tp.error.str()}" for tp in answers if tp.error]
-
-    def _at(self, range_: Range, offset: int, metadata: str) -> TopicPartition:
-        return TopicPartition(self._real[range_.topic], range_.partition, offset, metadata=metadata)
-
-    def _partitions(self, keys: Sequence[tuple[str, int]] | set[tuple[str, int]]) -> list[TopicPartition]:
-        return [TopicPartition(self._real[topic], partition) for topic, partition in keys]

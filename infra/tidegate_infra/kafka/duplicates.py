@@ -19,15 +19,13 @@ from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER
-from tidegate_infra.kafka.ranges import Message, Range
+from tidegate_infra.kafka.ranges import Message, Place, Range
 from tidegate_infra.settings import Settings
 
 _STALLED_S = 30.0
 _BATCH = 10_000
 
 Identity = Hashable | None
-Place = tuple[str, int]
-"""Topic without the installation's prefix, and partition."""
 
 
 def key_identity(message: Message, _registry: codec.Registry | None = None) -> Identity:
@@ -140,12 +138,10 @@ class Duplicates:
             The log could not be read.
         """
         known = [range_ for range_ in ranges if range_.topic in IDENTITIES]
-        self._load(
-            {(range_.topic, range_.partition): range_.lo for range_ in known if not self._follows(range_)}
-        )
+        self._load({range_.place: range_.lo for range_ in known if not self._follows(range_)})
         marks = {}
         for range_ in known:
-            place = (range_.topic, range_.partition)
+            place = range_.place
             seen = self._partitions[place][1]
             marks[range_.name] = self._mark(seen, range_.topic, range_.messages)
             self._partitions[place] = range_.hi + 1, seen
@@ -155,7 +151,7 @@ class Duplicates:
         if range_.epoch != self._epoch:
             self._epoch = range_.epoch
             self._partitions.clear()
-        known = self._partitions.get((range_.topic, range_.partition))
+        known = self._partitions.get(range_.place)
         return known is not None and known[0] == range_.lo
 
     def _load(self, before: Mapping[Place, int]) -> None:

@@ -5,11 +5,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
 
 from tidegate.errors import InvariantBroken
 from tidegate_infra.kafka import client
+from tidegate_infra.kafka.ranges import Place
 from tidegate_infra.settings import Settings
 
 _ANSWER_S = 10.0
@@ -154,7 +155,18 @@ class Logs:
                 str(described.topic_id), len(described.partitions)
             )
 
-    def bounds(self, places: Sequence[tuple[str, int]], bound: Any) -> dict[tuple[str, int], int]:
+    def at(self, place: Place, offset: int = OFFSET_INVALID, metadata: str | None = None) -> TopicPartition:
+        """A place in the client's words."""
+        name = self._prefix + place[0]
+        if metadata is None:
+            return TopicPartition(name, place[1], offset)
+        return TopicPartition(name, place[1], offset, metadata=metadata)
+
+    def place(self, there: TopicPartition) -> Place:
+        """Topic without the installation's prefix, and partition."""
+        return there.topic.removeprefix(self._prefix), there.partition
+
+    def bounds(self, places: Sequence[Place], bound: Any) -> dict[Place, int]:
         """Return the first offset (`EARLIEST`) or the one behind the last (`LATEST`) of partitions.
 
         Raises

@@ -14,6 +14,9 @@ from tidegate.errors import InvariantBroken
 # Brokers refuse more than offset.metadata.max.bytes, 4,096 by default.
 METADATA_LIMIT_BYTES = 4_000
 
+Place = tuple[str, int]
+"""Topic without the installation's prefix, and partition."""
+
 
 class Message(Protocol):
     """What is read of a Kafka message; `confluent_kafka.Message` has it."""
@@ -75,6 +78,11 @@ class Range:
     def name(self) -> str:
         """Name of its effects, the same in every try."""
         return f"{self.topic_id}:{self.partition}:{self.lo}-{self.hi}"
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.topic, self.partition
 
 
 @dataclass(frozen=True, slots=True)
