@@ -42,7 +42,6 @@ class Shelf:
         self._journal_id = journal_id
         self._release = snapshots.release(rules)
         self._topic = self._settings.topic_prefix + topics.SNAPSHOTS
-        self._producer = client.producer(self._settings)
         self._kept_from: dict[int, int] = {}
 
     def read(self, partitions: Iterable[int]) -> dict[int, list[bytes]]:
@@ -98,15 +97,17 @@ class Shelf:
         def on_delivery(error: object, message: object) -> None:
             refused.append(str(error)) if error else offsets.append(message.offset())  # type: ignore[attr-defined]
 
+        # One for each: its log waits to be asked for. Pieces may be there twice, so it is made quickly.
+        producer = client.producer(self._settings, enable_idempotence=False)
         for piece in snapshots.cut(self._source(partition), next_offset, state.pack()):
             try:
-                self._producer.produce(self._topic, piece, partition=partition, on_delivery=on_delivery)
+                producer.produce(self._topic, piece, partition=partition, on_delivery=on_delivery)
             except (KafkaException, BufferError) as error:
                 refused.append(str(error))
                 break
             crashpoint("stream.mid_snapshot")
         deadline = time.monotonic() + _FLUSH_SECONDS
-        while (unsent := self._producer.flush(_TURN_SECONDS)) and time.monotonic() < deadline:
+        while (unsent := producer.flush(_TURN_SECONDS)) and time.monotonic() < deadline:
             if self._stopping.is_set():
                 return
         if refused or unsent:
