@@ -108,7 +108,7 @@ def series_ids(keys: pl.DataFrame) -> list[int]:
 
 
 def _rating_type(kind: str) -> pl.Struct:
-    counts = dict.fromkeys(("n", *_RATINGS[kind]), pl.Int64)
+    counts = dict.fromkeys(("n", *_RATINGS[kind], "valued"), pl.Int64)
     return pl.Struct({"name": pl.String, **counts, "sum": pl.Float64, "sumsq": pl.Float64})
 
 
@@ -117,6 +117,7 @@ def _ratings(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
         "name",
         "n",
         *_RATINGS[kind],
+        "valued",
         (pl.col("value_sum_micro") / 1e6).alias("sum"),
         (pl.col("value_sumsq_micro").cast(pl.Float64) / 1e12).alias("sumsq"),
     )

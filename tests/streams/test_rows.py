@@ -49,3 +49,18 @@ def test_only_the_ten_commonest_error_types_are_listed():
     top = rows._top_errors(lists).to_list()
     assert [entry["n"] for entry in top[0]] == list(range(14, 4, -1))
     assert top[1] == []
+
+
+@pytest.mark.parametrize(("kind", "good"), [("feedback", "positive"), ("evaluations", "passed")])
+def test_a_mean_of_ratings_leaves_out_those_without_a_value(journal, kind, good):
+    rated = pl.DataFrame(
+        {
+            "name": ["stars"], "n": [3], "positive": [2], "negative": [1], "errors": [0], "passed": [2],
+            "failed": [1], "valued": [2], "value_sum_micro": [7_000_000],
+            "value_sumsq_micro": pl.Series([25 * 10**12], dtype=partials.EXACT),
+        }
+    ).with_columns(**{key: pl.lit("x") for key in rows._KEY})  # fmt: skip
+    [[entry]] = rows._ratings(kind, rated).get_column(kind).to_list()
+    assert (entry["n"], entry[good], entry["valued"]) == (3, 2, 2)
+    assert entry["sum"] / entry["valued"] == 3.5
+    assert list(entry) == list(rows._rating_type(kind).to_schema())

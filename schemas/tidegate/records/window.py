@@ -33,6 +33,7 @@ class FeedbackCount:
     n: int
     positive: int
     negative: int
+    valued: int | None = None
     sum: float
     sumsq: float
 
@@ -46,6 +47,7 @@ class EvaluationCount:
     errors: int
     passed: int
     failed: int
+    valued: int | None = None
     sum: float
     sumsq: float
 
