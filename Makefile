@@ -9,7 +9,7 @@ JARS   := infra/kafka/target/jars/.complete
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test faults lint bench clean setup jars check-python check-java
+.PHONY: run test faults fuzz lint bench clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
@@ -19,6 +19,10 @@ test: setup jars  ## All tests, against a real broker and the real ClickHouse en
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run.
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)
+
+fuzz: setup  ## Coverage-guided inputs for all that reads foreign bytes. INPUTS=1050000 for a full run.
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[server,dev,fuzz]'
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000)
 
 lint: setup  ## Style, types and who may import whom.
 	$(BIN)/ruff check .
