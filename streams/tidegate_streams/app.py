@@ -8,10 +8,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
 
 from tidegate import topics
 from tidegate.errors import ConfigError, DependencyUnavailable, InvariantBroken, TidegateError
@@ -110,19 +107,18 @@ async def _run(process: Process) -> None:
     app.agent(app.topic(journal, **raw), name="journal")(follow)
     try:
         await app.start()
-        await _watch(process, app, journals, client, failures)
+        await _watch(process, app, journals, failures)
     except KafkaError as error:
         failures.add(DependencyUnavailable(f"Kafka does not answer ({error}): is it up?"))
     finally:
-        await _stop(process, app, client, failures.first)
+        await _stop(process, app, failures.first)
     if failures.first is not None:
         raise failures.first
 
 
 async def _watch(
-    process: Process, app: transport.JournalApp, journals: Journals, client: AdminClient, failures: _Failures
+    process: Process, app: transport.JournalApp, journals: Journals, failures: _Failures
 ) -> None:
-    journal = process.settings.topic_prefix + topics.PARTIALS
     looked_at = looked_again_at = time.monotonic()
     while not process.stopping.is_set() and failures.first is None:
         if app.crashed:
@@ -132,7 +128,7 @@ async def _watch(
             await journals.settle()
             if time.monotonic() - looked_at > _WATCH_SECONDS:
                 looked_at = time.monotonic()
-                journals.check_progress(await asyncio.to_thread(_ends, client, journal))
+                journals.check_progress(await asyncio.to_thread(_ends, process.settings))
             if time.monotonic() - looked_again_at > _LOOK_AGAIN_SECONDS:
                 looked_again_at = time.monotonic()
                 await journals.look_again()
@@ -141,8 +137,11 @@ async def _watch(
         await asyncio.sleep(_TURN_SECONDS)
 
 
-def _ends(client: AdminClient, journal: str) -> dict[int, int]:
+def _ends(settings: Settings) -> dict[int, int]:
     """Partition -> offset at its end, asked for apart from Faust; empty when Kafka does not answer."""
+    journal = settings.topic_prefix + topics.PARTIALS
+    # Made for it alone: one that lives on asks for minutes under the leader's old epoch after a restart.
+    client = admin(settings)
     partitions = range(topics.TOPICS[topics.PARTIALS].partitions)
     end = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     latest = {TopicPartition(journal, partition): end for partition in partitions}
@@ -154,15 +153,12 @@ def _ends(client: AdminClient, journal: str) -> dict[int, int]:
         return {}
 
 
-async def _stop(
-    process: Process, app: transport.JournalApp, client: AdminClient, failure: BaseException | None
-) -> None:
+async def _stop(process: Process, app: transport.JournalApp, failure: BaseException | None) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await app.stop()
     except TimeoutError:
-        journal = process.settings.topic_prefix + topics.PARTIALS
-        if failure is None and not await asyncio.to_thread(_ends, client, journal):
+        if failure is None and not await asyncio.to_thread(_ends, process.settings):
             # No defect: what could not be sent is found missing at the next start.
             failure = DependencyUnavailable("Kafka does not answer, and Faust waits for it")
         # Faust's threads are not daemons: waiting for them could last for ever.

@@ -30,4 +30,4 @@ def test_only_beside_a_kafka_that_answers_is_a_stop_that_takes_too_long_a_defect
     monkeypatch.setattr(app, "_ends", lambda *_: ends)
     monkeypatch.setattr(os, "_exit", exited)
     with pytest.raises(Ended, match=str(code)):
-        asyncio.run(app._stop(Process("stream", Settings()), Stuck(), None, None))
+        asyncio.run(app._stop(Process("stream", Settings()), Stuck(), None))
