@@ -140,7 +140,7 @@ async def _watch(
 def _ends(settings: Settings) -> dict[int, int]:
     """Partition -> offset at its end, asked for apart from Faust; empty when Kafka does not answer."""
     journal = settings.topic_prefix + topics.PARTIALS
-    # Made for it alone: one that lives on asks for minutes under the leader's old epoch after a restart.
+    # Made for it alone: after a restart of the broker one that lives on asks under the leader's old epoch.
     client = admin(settings)
     partitions = range(topics.TOPICS[topics.PARTIALS].partitions)
     end = OffsetSpec.latest()  # type: ignore[no-untyped-call]
