@@ -31,7 +31,7 @@ from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 
 HELD_BYTES = 40_000
-CHUNK = 50
+CHUNK = 100
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def send(settings: Settings, call: Any) -> Callable[[int], None]:
 
     def send(count: int) -> None:
         for one in [call() for _ in range(count)]:
-            producer.produce(settings.topic_prefix + CALLS, codec.encode(one), one.event_id)
+            producer.produce(settings.topic_prefix + CALLS, codec.encode(one), one.event_id, partition=3)
         assert producer.flush(30) == 0
 
     return send
@@ -101,8 +101,8 @@ def test_through_every_kind_of_outage_little_is_held_and_everything_is_stored_on
         (says_200_with_an_exception_in_the_body, "without saying that it wrote them"),
     ]:
         between.fault = on_inserts(fault)
-        send(400)
-        sent += 400
+        send(300)
+        sent += 300
         turn_until(sink, partial(says, process, words))
         for _ in range(10):
             sink.turn()
