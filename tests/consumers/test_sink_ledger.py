@@ -18,8 +18,9 @@ from tidegate_consumers.notify.message import message_of
 from tidegate_consumers.sink.unbalanced import RULE, changes, published
 from tidegate_consumers.sink.watch import Watch
 from tidegate_infra.clickhouse import client as clickhouse
-from tidegate_infra.kafka import client, lag, scan, topics
+from tidegate_infra.kafka import client, scan, topics
 from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.ledger import LedgerRow
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
@@ -135,13 +136,29 @@ def test_nothing_is_judged_while_the_sink_is_behind(process: Process, tables: Cl
     add(tables, "producer_reports", producer_id="p", tenant="a", accepted=2, final=True, append_ts=before)
     (message,) = send(settings, [Outgoing(topic=FEEDBACK, key="k", value=b"not stored yet")])
     ms = message.timestamp()[1]
-    assert lag.has_settled(settings, "sink", [FEEDBACK], ms)
-    assert not lag.has_settled(settings, "sink", [FEEDBACK], ms + 1)
+    with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
+        assert sink.reach(sink.ends_at(ms))
+        assert not sink.reach(sink.ends_at(ms + 1))
     with closing(Watch(process, "sink")) as watch:
         watch.look(before + timedelta(hours=2))
         assert list(scan.records(settings, ALERTS)) == []
     settle(settings, TopicPartition(message.topic(), message.partition(), message.offset() + 1))
-    assert lag.has_settled(settings, "sink", [FEEDBACK], ms + 1)
+    with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
+        assert sink.reach(sink.ends_at(ms + 1))
+
+
+def test_what_a_transaction_leaves_at_the_end_of_a_log_is_nothing_to_wait_for(process: Process) -> None:
+    settings = process.settings
+    producer = client.producer(settings, transactional_id=f"{settings.topic_prefix}test")
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(settings.topic_prefix + FEEDBACK, b"put back", partition=0)
+    producer.commit_transaction(10)
+    with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
+        assert sink.ends([(FEEDBACK, 0)]) == {(FEEDBACK, 0): 2}
+        assert not sink.reach(sink.ends_of(FEEDBACK))
+        settle(settings, TopicPartition(settings.topic_prefix + FEEDBACK, 0, 1))
+        assert sink.reach(sink.ends_of(FEEDBACK))
 
 
 def settle(settings: Settings, position: TopicPartition) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -13,8 +14,9 @@ from tidegate.errors import DependencyUnavailable
 from tidegate.topics import ALERTS, CALLS, EVALUATIONS, FEEDBACK, PRODUCERS
 from tidegate_consumers.sink import unbalanced
 from tidegate_infra.clickhouse import client as clickhouse
-from tidegate_infra.kafka import lag, scan
+from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.ledger import LIVING_SECONDS, LedgerRow, by_hour
 from tidegate_infra.process import Process
 
@@ -112,11 +114,12 @@ class Watch:
         end = (now - _SETTLING).replace(minute=0, second=0, microsecond=0)
         until_ms = round((end + _SETTLING).timestamp() * 1_000)
         # Asked first: what is stored while the ledger is read must not make up for what was not before.
-        has_settled = lag.has_settled(settings, self._group, _ACCOUNTED, until_ms)
+        with closing(Settled(settings, self._group, _ACCOUNTED)) as settled:
+            is_stored = settled.reach(settled.ends_at(until_ms))
         with clickhouse.connect(settings, readonly=True, answer_seconds=_ANSWER_S) as store:
             rows = by_hour(store, since=end - LOOKS_BACK)
         self._show(rows)
-        if not has_settled:
+        if not is_stored:
             self._process.log.info("ledger_not_judged", reason="the sink is behind", hour=end.isoformat())
             return
         over = [row for row in rows if row.hour is not None and row.hour < end]

@@ -58,44 +58,6 @@ def groups(settings: Settings, names: Sequence[str]) -> list[Group]:
     ]
 
 
-def has_settled(settings: Settings, name: str, topics: Sequence[str], until_ms: int) -> bool:
-    """Say whether a group has settled all that was appended to topics before a time.
-
-    Parameters
-    ----------
-    settings
-        Where Kafka is.
-    name
-        Plain name of the group.
-    topics
-        Names from the table, without the prefix.
-    until_ms
-        Since the epoch, by the broker's clock.
-
-    Raises
-    ------
-    DependencyUnavailable
-        Kafka does not answer.
-    """
-    client = admin(settings)
-    places = _places(settings, topics)
-
-    def offsets(spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        answers = client.list_offsets(dict.fromkeys(places, spec), request_timeout=_ANSWER_SECONDS)
-        return {(at.topic, at.partition): answer.result().offset for at, answer in answers.items()}
-
-    def ask() -> int:
-        settled = _settled(settings, name, topics)
-        begins, ends = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        later = offsets(OffsetSpec.for_timestamp(until_ms))
-        return all(
-            settled.get(place, begin) >= (later[place] if later[place] >= 0 else ends[place])
-            for place, begin in begins.items()
-        )
-
-    return bool(_answer(ask, f"comparing group {name} with its topics"))
-
-
 def _members(client: AdminClient, group: str) -> int:
     def ask() -> int:
         answers = client.describe_consumer_groups([group], request_timeout=_ANSWER_SECONDS)
@@ -119,25 +81,20 @@ def _lag(client: AdminClient, settings: Settings, name: str) -> int:
     return _answer(ask, f"reading the offsets of group {name}")
 
 
-def _settled(
-    settings: Settings, name: str, topics: Sequence[str] = tuple(TOPICS)
-) -> dict[tuple[str, int], int]:
+def _settled(settings: Settings, name: str) -> dict[tuple[str, int], int]:
     """Return what a group has committed, by topic and partition."""
+    places = [
+        TopicPartition(settings.topic_prefix + topic.name, partition)
+        for topic in TOPICS.values()
+        for partition in range(topic.partitions)
+    ]
     # Not the admin client: librdkafka 2.16 ends the process when a coordinator refuses its question.
     reader = consumer(settings, name)
     try:
-        committed = reader.committed(_places(settings, topics), timeout=_ANSWER_SECONDS)
+        committed = reader.committed(places, timeout=_ANSWER_SECONDS)
     finally:
         reader.close()
     return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}
-
-
-def _places(settings: Settings, topics: Sequence[str]) -> list[TopicPartition]:
-    return [
-        TopicPartition(settings.topic_prefix + topic, partition)
-        for topic in topics
-        for partition in range(TOPICS[topic].partitions)
-    ]
 
 
 def _answer(ask: Callable[[], int], what: str) -> int:

@@ -16,12 +16,12 @@ from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.dead_letters import DeadLetter
-from tidegate_infra.kafka.ranges import Range
+from tidegate_infra.kafka.ranges import Place, Range
+from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.process import Process
 from tidegate_streams.aggregate.deliveries import Deliveries
 from tidegate_streams.resolve.calls import Calls
 from tidegate_streams.resolve.ratings import Answer, Lonely, Outcome, decide, lonely
-from tidegate_streams.resolve.stored import Place, Stored
 
 GROUP = "resolve"
 SOURCES = (FEEDBACK, EVALUATIONS)
@@ -124,7 +124,7 @@ class Resolver:
         self._registry = (
             SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
         )
-        self._stored = Stored(settings)
+        self._stored = Settled(settings, "sink", [CALLS, *SOURCES])
         self._deliveries = Deliveries(settings)
         self._epoch = -1
         self._waiting: dict[Place, Waiting] = {}
@@ -201,7 +201,7 @@ class Resolver:
             if not self._stored.reach(one.before):
                 continue
             if not one.calls and time.time_ns() / 1e3 >= one.until_us:
-                one.calls = self._stored.ends_of_calls()
+                one.calls = self._stored.ends_of(CALLS)
             final = bool(one.calls) and self._stored.reach(one.calls)
             answer = self._calls.ask(one.range_.topic, one.open, everywhere=final)
             asked.append(Asked(one, answer, final))
