@@ -19,8 +19,8 @@ START = 472_222 * HOUR
 LATENESS = MINUTE
 RULES = fold.Rules(allowed_lateness_us=LATENESS)
 
-BOUNDED = settings(max_examples=4, deadline=None, phases=[Phase.generate])
-"""An example takes half a second: few of them, and no search for a smaller one."""
+BOUNDED = settings(max_examples=4, deadline=None, phases=[Phase.generate], print_blob=True)
+"""An example takes half a second: few of them, and no search for a smaller one; a failure can be repeated."""
 
 
 def numbered(messages):
