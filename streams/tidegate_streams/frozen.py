@@ -110,6 +110,7 @@ def thaw(data: bytes) -> Any:
         AttributeError,
         LookupError,
         OSError,
+        RecursionError,
         TypeError,
         ValueError,
         struct.error,

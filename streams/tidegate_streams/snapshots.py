@@ -10,7 +10,7 @@ beginning.
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def newest(messages: Iterable[bytes], source: Source, start: int, end: int) -> t
         if start <= head.next_offset <= end:
             found.setdefault((head.next_offset, head.digest, head.parts), {})[head.part] = state
     for (next_offset, digest, parts), pieces in sorted(found.items(), reverse=True):
-        if set(pieces) != set(range(parts)):
+        if len(pieces) != parts or set(pieces) != set(range(parts)):
             continue
         whole = b"".join(pieces[part] for part in range(parts))
         if _digest(_Head(*source, next_offset, "", 0, parts), whole) == digest:
@@ -125,9 +125,11 @@ def _read(message: bytes) -> tuple[_Head | None, bytes]:
     line, _, state = message.partition(b"\n")
     try:
         values: dict[str, Any] = json.loads(line)
-        return _Head(**values), state
-    except (ValueError, TypeError):
+        head = _Head(**values)
+    except (ValueError, TypeError, RecursionError):
         return None, state
+    is_ours = all(type(getattr(head, one.name)) is one.type for one in fields(head))
+    return (head if is_ours else None), state
 
 
 def _digest(head: _Head, state: bytes) -> str:

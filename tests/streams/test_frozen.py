@@ -84,6 +84,12 @@ def test_only_plain_classes_of_this_package_are_made_from_bytes(name: str) -> No
         thaw(frozen._PREFACE.pack(len(tree)) + tree)
 
 
+def test_bytes_that_are_nested_without_end_are_refused() -> None:
+    tree = b"[[]," + b"[" * 200_000 + b"]" * 200_000 + b"]"
+    with pytest.raises(ContractError, match="RecursionError"):
+        thaw(len(tree).to_bytes(8, "big") + tree)
+
+
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_damaged_bytes_are_refused_or_read_as_a_value_but_break_nothing(data: st.DataObject) -> None:

@@ -1,5 +1,6 @@
 """Which snapshot a restart goes on from, out of all that may lie about."""
 
+import json
 import random
 
 import pytest
@@ -47,6 +48,23 @@ def test_the_digest_covers_what_the_snapshot_says_of_itself() -> None:
 )
 def test_one_of_another_journal_partition_or_release_is_not_used(other: Source) -> None:
     assert newest(pieces(10, OLD, other), SOURCE, 0, 100) is None
+
+
+HEAD = {"journal_id": "journal", "partition": 2, "release": "release", "next_offset": 20}
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        b"[" * 200_000 + b"\n",
+        json.dumps(HEAD | {"next_offset": "20", "digest": "", "part": 0, "parts": 1}).encode() + b"\nstate",
+        json.dumps(HEAD | {"digest": [], "part": 0, "parts": 1}).encode() + b"\nstate",
+        json.dumps(HEAD | {"digest": "", "part": {}, "parts": 1}).encode() + b"\nstate",
+        json.dumps(HEAD | {"digest": "", "part": 0, "parts": 10**30}).encode() + b"\nstate",
+    ],
+)
+def test_a_stray_message_is_no_snapshot_and_hides_none(stray: bytes) -> None:
+    assert newest([stray, *pieces(10, OLD)], SOURCE, 0, 100) == (10, OLD)
 
 
 @pytest.mark.parametrize(
