@@ -74,6 +74,8 @@ class Journals:
         """Stop publishing: the partitions may be another process's once this returns."""
         self._epoch += 1
         self._held = {}
+        # Nobody may take having none for being done with all.
+        self._published = None
         self._process.not_ready("partitions are being assigned")
         async with self._publishing:
             pass
@@ -103,7 +105,8 @@ class Journals:
     async def recall(self) -> None:
         """Wait for the snapshots: what is looked at afterwards of a journal is later than any of them."""
         epoch = self._epoch
-        await asyncio.wait([one for one in (self._kept, self._published) if one is not None])
+        if waited := [one for one in (self._kept, self._published) if one is not None]:
+            await asyncio.wait(waited)
         self._recalled = epoch
 
     async def begin(self, partition: TP, start: int, end: int) -> None:

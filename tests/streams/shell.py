@@ -86,6 +86,7 @@ async def assigned(start=0, end=0, shelf=None):
         log=structlog.get_logger(),
         ready=lambda: states.append("ready"),
         not_ready=states.append,
+        states=states,
     )
     held = Journals(process)
     held.outbox = SlowOutbox()

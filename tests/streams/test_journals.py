@@ -54,6 +54,23 @@ def test_a_revocation_ends_when_what_was_being_sent_is_sent_and_nothing_follows(
     assert run(scenario()) == [1]
 
 
+def test_a_process_whose_partitions_go_elsewhere_is_not_ready_until_it_is_told_what_it_has(known):
+    async def scenario():
+        held = await assigned(end=0)
+        await held.settle()
+        states = held._process.states
+        assert states[-1] == "ready"
+        await held.revoke()
+        await held.settle()
+        assert states[-1] == "partitions are being assigned"
+        held.assign(set())
+        await held.recall()
+        await held.settle()
+        return states[-1]
+
+    assert run(scenario()) == "ready"
+
+
 def test_what_is_still_being_sent_when_partitions_come_back_is_there_before_it_is_read_back(
     monkeypatch, journal
 ):
