@@ -63,9 +63,9 @@ def calls_frame(calls: Iterable[Call]) -> pl.DataFrame:
             hashes = users.hash_users([f"{call.series['tenant']}\0{call.user}".encode()])
             register, rank = (values[0].item() for values in users.registers(hashes))
             row["users"] = [{"register": register, "rank": rank}]
-        row["distributions"] = [_observation("latency_us", call.latency_us)]
-        if call.cost_nano is not None:
-            row["distributions"].append(_observation("cost_usd", call.cost_nano))
+        # Sorted by metric, as stage 1 writes them: a row that is added to no other keeps its lists.
+        costs = [] if call.cost_nano is None else [_observation("cost_usd", call.cost_nano)]
+        row["distributions"] = [*costs, _observation("latency_us", call.latency_us)]
         rows.append(row)
     return partials.merge(pl.DataFrame(rows, schema=partials.SCHEMAS["calls"]))
 
