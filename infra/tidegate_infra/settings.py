@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     Parameters
     ----------
     kafka
-        Bootstrap servers, ``host:port``, separated by commas.
+        Bootstrap servers, ``host:port``, separated by commas, without user or password.
     kafka_security_protocol, kafka_sasl_mechanism, kafka_username, kafka_password, kafka_ca
         How to reach a secured Kafka; `kafka_ca` is the path of a PEM file.
     kafka_session_ms
@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     webhook_url, webhook_secret
         Where alerts and commands are posted, and the key that signs them (``whsec_`` and base64).
     schema_registry_url
-        Confluent-compatible registry; without one, records name their schema by fingerprint.
+        Confluent-compatible registry, an address without user, password or query; without one, records name
+        their schema by fingerprint.
     log_level, log_json
         What is logged, and whether as JSON lines.
     """
@@ -291,6 +292,10 @@ class Settings(BaseSettings):
     @field_validator("kafka")
     @classmethod
     def _servers(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(
+                "should name no user or password: they belong in TIDEGATE_KAFKA_USERNAME and _PASSWORD"
+            )
         if not re.fullmatch(r"[^\s,/]+:\d+(,[^\s,/]+:\d+)*", value):
             raise ValueError("should be host:port, several separated by commas")
         return value
@@ -306,7 +311,14 @@ class Settings(BaseSettings):
             raise ValueError("should be http://host:port/database")
         return value
 
-    @field_validator("webhook_url", "schema_registry_url")
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _registry(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s?#@]+", value):
+            raise ValueError("should be an http:// or https:// address without user, password or query")
+        return value
+
+    @field_validator("webhook_url")
     @classmethod
     def _url(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^\s/?#@]+([/?]\S*)?", value):

@@ -21,7 +21,7 @@ _OTHERS = frozenset({"CONTEXT", "CONTEXTS", "CRASH_AT", "CRASH_ONCE", "DISABLED"
 _KUBERNETES = re.compile(r"(.*_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
 # An address may carry a secret in places nobody foresees.
-_ADDRESSES = frozenset({"clickhouse", "webhook_url", "schema_registry_url"})
+_ADDRESSES = frozenset({"kafka", "clickhouse", "webhook_url", "schema_registry_url"})
 
 
 def unknown_variables(environment: Mapping[str, str], model: Model, prefix: str) -> list[str]:

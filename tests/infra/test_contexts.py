@@ -72,7 +72,7 @@ def test_every_mistake_is_named_at_once_where_it_stands(file: Path) -> None:
   clickhous: http://b:1/c
   range_ms: 7
 b:
-  kafka: b:1
+  kafka: me:hunter2@b:1
   clickhouse: http://me:hunter2@b:8123/c
   kafka_password: hunter2
   tenant: [acme]
@@ -83,9 +83,13 @@ d e:
 """,
     ) == [
         "2:3: a: a context is a whole place: add kafka and clickhouse, or data_dir of a local stack",
-        "2:10: a.kafka: 'nowhere' should be host:port, several separated by commas",
+        "2:10: a.kafka: should be host:port, several separated by commas",
         "3:3: a.clickhous: unknown key 'clickhous': did you mean clickhouse?",
         "4:3: a.range_ms: does not say where something is: it belongs in TIDEGATE_RANGE_MS",
+        (
+            "6:10: b.kafka: should name no user or password: "
+            "they belong in TIDEGATE_KAFKA_USERNAME and _PASSWORD"
+        ),
         (
             "7:15: b.clickhouse: should name no user or password: "
             "they belong in TIDEGATE_CLICKHOUSE_USER and _PASSWORD"

@@ -104,9 +104,12 @@ def test_a_setting_that_is_wrong_beside_a_secret_quotes_none(
     cli: Callable[..., Any], planted: dict[str, Any]
 ) -> None:
     variables = {PREFIX + name.upper(): value for name, value in PLANTED.items()}
-    done = cli(
-        "config", "show", **variables, TIDEGATE_RANGE_MS="many", TIDEGATE_WEBHOOK_URL=f"x{WEBHOOK_PATH}"
-    )
+    wrong = {"TIDEGATE_RANGE_MS": "many", "TIDEGATE_WEBHOOK_URL": f"x{WEBHOOK_PATH}"} | {
+        "TIDEGATE_KAFKA": "me:pl4nted@broker:9092",
+        "TIDEGATE_CLICKHOUSE": "https://me:pl4nted@store/tidegate",
+        "TIDEGATE_SCHEMA_REGISTRY_URL": "https://registry/?apikey=pl4nted",
+    }
+    done = cli("config", "show", **variables | wrong)
     assert done.code == 3
-    assert "TIDEGATE_RANGE_MS" in done.err
+    assert {name for name in wrong if name in done.err} == wrong.keys()
     assert found_in(done.out + done.err) == set()

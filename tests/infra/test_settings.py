@@ -67,7 +67,7 @@ def test_every_wrong_setting_is_named_at_once_with_the_nearest_name(
     )
     assert "env TIDEGATE_RANGE_MS: 'soon' should be a valid integer" in message
     assert "env TIDEGATE_HEALTH_PORT: '70000' should be less than or equal to 65535" in message
-    assert "flag --kafka: 'nowhere' should be host:port" in message
+    assert "flag --kafka: should be host:port" in message
     assert f"stack file {tmp_path / 'stack.json'}: 'cloak' should be 'clock' or 'data'" in message
     assert "kafak (stack file" in message
     assert "did you mean kafka?" in message
@@ -83,10 +83,16 @@ def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("TIDEGATE_KAFKA", "svc:hunter2hunter2@broker:9092"),
+        ("TIDEGATE_KAFKA", "broker:9092,svc:hunter2hunter2@broker:9092"),
+        ("TIDEGATE_KAFKA", "kafka://svc:hunter2hunter2@broker:9092"),
+        ("TIDEGATE_KAFKA", "kafka://hunter2hunter2"),
         ("TIDEGATE_CLICKHOUSE", "http://me:hunter2hunter2@host:8123/db"),
         ("TIDEGATE_CLICKHOUSE", "http://host/db?password=hunter2hunter2"),
         ("TIDEGATE_WEBHOOK_URL", "ftp://host/hunter2hunter2"),
         ("TIDEGATE_SCHEMA_REGISTRY_URL", "http://me:hunter2hunter2@host"),
+        ("TIDEGATE_SCHEMA_REGISTRY_URL", "http://host/a/b?apikey=hunter2hunter2"),
+        ("TIDEGATE_SCHEMA_REGISTRY_URL", "http://host#hunter2hunter2"),
     ],
 )
 def test_an_error_never_quotes_what_may_hold_a_secret(
@@ -97,6 +103,11 @@ def test_an_error_never_quotes_what_may_hold_a_secret(
         Settings.load()
     assert variable in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_addresses_without_a_secret_are_taken() -> None:
+    addresses = {"kafka": "[::1]:9092,b-2.x:1", "schema_registry_url": "https://host:8081/apis/ccompat/v7"}
+    assert Settings.load(**addresses).public().items() >= addresses.items()
 
 
 SECRETS = {
