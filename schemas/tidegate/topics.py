@@ -89,14 +89,18 @@ _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 # A reader that was away for less than a day sees every state in between.
 _COMPACT = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(_DAY_MS)}
 
+# What we make of a record is larger than it, and it may have the 1 MiB that brokers take unless told
+# otherwise: a dead letter has headers, a rating its series. Our own producers refuse more than half of this.
+_LARGE = {"max.message.bytes": str(8 << 20)}
+
 _DEPLOYMENT = "tenant/environment/deployment"
 
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
         Topic(CALLS, 12, "event_id", (LLMCall, EndOfStream), _kept(3) | _APPEND_TIME),
-        Topic(FEEDBACK, 6, "target", (Feedback,), _kept(7) | _APPEND_TIME),
-        Topic(EVALUATIONS, 6, "target", (Evaluation,), _kept(7) | _APPEND_TIME),
+        Topic(FEEDBACK, 6, "target", (Feedback,), _kept(7) | _APPEND_TIME | _LARGE),
+        Topic(EVALUATIONS, 6, "target", (Evaluation,), _kept(7) | _APPEND_TIME | _LARGE),
         Topic(ROLLOUTS, 1, _DEPLOYMENT, (Rollout,), _COMPACT),
         Topic(ACTIONS, 1, _DEPLOYMENT, (RolloutAction,), _kept(30)),
         Topic(
@@ -104,11 +108,11 @@ TOPICS: dict[str, Topic] = {
             6,
             "none; the partition is chosen by shard",
             (PartialBatch, Heartbeat, JournalRollout, JournalAction),
-            _kept(7),
+            _kept(7) | _LARGE,
         ),
         # Of the journal, and read by the release that wrote them: beyond its retention they lead nowhere.
         Topic(SNAPSHOTS, 6, "none; the partition is the journal's", (), _kept(7)),
-        Topic(PRICES, 1, "hash", (PriceTable,), _COMPACT | {"max.message.bytes": str(8 << 20)}),
+        Topic(PRICES, 1, "hash", (PriceTable,), _COMPACT | _LARGE),
         Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7)),
         Topic(DRIFT, 1, "series", (DriftEvent,), _kept(30)),
         Topic(ALERTS, 1, "fingerprint", (Alert,), _kept(30)),
@@ -126,6 +130,6 @@ TOPICS: dict[str, Topic] = {
         Topic(PRODUCERS, 3, "producer_id", (ProducerReport,), _kept(7) | _APPEND_TIME),
         Topic(PROMPTS, 1, "tenant/name@version or tenant/name#environment", (Prompt,), _COMPACT),
         Topic(MODELS, 1, "tenant/name@version", (Model,), _COMPACT),
-        Topic(DLQ, 3, "the original key", (), _kept(30)),
+        Topic(DLQ, 3, "the original key", (), _kept(30) | _LARGE),
     )
 }

@@ -1,6 +1,7 @@
 """Stage 1 as a process against a real broker: what is counted, once, whatever kills it."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -166,9 +167,15 @@ def test_events_are_counted_once_and_priced_copies_and_junk_are_not(
         (b"other", codec.encode(call(2))),
         (b"call-x", codec.encode(call(0, event_id="call-x", ts_end=5))),
     ]
+    # As large as a broker takes: with its headers it is larger. And larger than anything, but packed.
+    largest, packed = random.Random(1).randbytes(1_048_400), bytes(5 << 20)
+    junk.append((b"large", largest))
     send(settings, CALLS, junk, partition=0)
+    other = client.producer(settings, message_max_bytes=6 << 20)
+    other.produce(settings.topic_prefix + CALLS, packed, b"packed", partition=0)
+    assert other.flush(20) == 0
     aggregate().wait_until_ready(START_SECONDS)
-    read = wait_until(settings, settled(CALLS, 1_005))
+    read = wait_until(settings, settled(CALLS, 1_007))
     rows = read.rows()
     assert rows["calls"].sum() == 1_000
     assert rows["output_tokens"].sum() == sum(range(1_000))
@@ -178,14 +185,18 @@ def test_events_are_counted_once_and_priced_copies_and_junk_are_not(
     assert sorted(reason for _, _, reason in dead(settings)) == [
         "key_mismatch",
         "negative_duration",
+        "no_registry",
         "undecodable",
+        "unknown_framing",
     ]
     for record, partition in zip(read.records, read.partitions, strict=True):
         if isinstance(record, PartialBatch):
             shards = partials.unpack(record.frames[0].rows)["shard"].to_list()
             assert {shard_partition(shard, TOPICS[PARTIALS].partitions) for shard in shards} == {partition}
     letters = list(scan.messages(settings, DLQ))
-    assert {(message.key(), message.value()) for message in letters} == set(junk)
+    assert {(message.key(), message.value()) for message in letters} == {*junk, (None, b"")}
+    [emptied] = [message.headers() for message in letters if message.key() is None]
+    assert "its 5242886 bytes are too many to be kept here" in dead_letters.read(emptied).error
     (table,) = {record.hash for _, record in scan.records(settings, PRICES)}
     assert table == PriceBook.load().hash
     assert {record.prices for record in read.records if isinstance(record, PartialBatch)} == {table}

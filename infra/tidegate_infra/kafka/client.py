@@ -34,6 +34,9 @@ def producer(settings: Settings, **conf: object) -> Producer:
             "acks": "all",
             "enable.idempotence": True,
             "compression.type": "lz4",
+            # More than others may send, and less than those topics take that hold what we make of it: what is
+            # too large even so is refused at once, by the client, and something can be done about it.
+            "message.max.bytes": 4 << 20,
             # The same partition for a key as Kafka's own clients choose.
             "partitioner": "murmur2_random",
         }
@@ -107,6 +110,8 @@ def explained(error: KafkaException, doing: str) -> TidegateError:
             | KafkaError.CLUSTER_AUTHORIZATION_FAILED
         ):
             return ConfigError(f"{what}: grant this user the right on the brokers")
+        case KafkaError.MSG_SIZE_TOO_LARGE:
+            return ConfigError(f"{what}: `tidegate topic apply` lets the topics take what they should")
         case KafkaError.SASL_AUTHENTICATION_FAILED | KafkaError._AUTHENTICATION:
             return ConfigError(f"{what}: check TIDEGATE_KAFKA_USERNAME and TIDEGATE_KAFKA_PASSWORD")
         case KafkaError._SSL:

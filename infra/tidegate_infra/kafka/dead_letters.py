@@ -1,10 +1,13 @@
 """What stands in the headers of a dead letter: where its bytes came from, who refused them and why."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+
 from tidegate.errors import ContractError
+from tidegate_infra.kafka.ranges import Message
 
 REQUEUED_HEADER = "tidegate-requeued"
 """Header of a dead letter that was put back: its source's `topic id:partition:offset`.
@@ -61,6 +64,28 @@ class DeadLetter:
     def coordinates(self) -> str:
         """Name its source, as a requeued copy carries it."""
         return f"{self.topic_id}:{self.partition}:{self.offset}"
+
+
+def bury(produce: Callable[..., object], letter: DeadLetter, message: Message) -> None:
+    """Write a dead letter, or, when it is larger than Kafka takes, what its headers say.
+
+    Parameters
+    ----------
+    produce
+        Takes `value`, `key` and `headers`.
+    letter
+        Where the message came from, and why it was refused.
+    message
+        What was refused.
+    """
+    key, value = message.key() or b"", message.value() or b""
+    try:
+        produce(value=message.value(), key=message.key(), headers=letter.headers())
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            raise
+        told = f"its {len(key) + len(value)} bytes are too many to be kept here: {letter.error}"
+        produce(value=b"", key=None, headers=replace(letter, error=told).headers())
 
 
 def read(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, Any] | None) -> DeadLetter:

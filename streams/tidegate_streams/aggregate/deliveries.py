@@ -1,10 +1,14 @@
 """Messages on their way: an effect stands when every one of them is acknowledged."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from tidegate_infra.kafka import client
+from tidegate.topics import DLQ
+from tidegate_infra.kafka import client, dead_letters
+from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.ranges import Message as Refused
 from tidegate_infra.settings import Settings
 
 
@@ -48,6 +52,10 @@ class Deliveries:
                 self._producer.poll(0.1)
             else:
                 return
+
+    def bury(self, letter: DeadLetter, refused: Refused) -> None:
+        """Send a dead letter without waiting for it: what its headers say, when it is too large."""
+        dead_letters.bury(partial(self.put, DLQ), letter, refused)
 
     def settle(self, meanwhile: Callable[[], None]) -> None:
         """Wait until all messages are acknowledged.

@@ -178,7 +178,7 @@ class Aggregate:
                 self._deliveries.put(PARTIALS, entry.value, partition=entry.partition)
                 crashpoint("aggregate.mid_produce")
             for letter, message in done.dead_letters():
-                self._deliveries.put(DLQ, message.value(), key=message.key(), headers=letter.headers())
+                self._deliveries.bury(letter, message)
         self._deliveries.settle(self._wait)
 
     def _wait(self) -> None:
