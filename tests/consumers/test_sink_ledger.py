@@ -1,10 +1,12 @@
 """The watch over the ledger: what becomes an alert, and a look at the real log and the real engine."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -115,19 +117,19 @@ def test_a_loss_is_told_when_its_hour_is_long_over_and_again_when_it_is_found(
         assert {alert.rule for alert in alerts} <= {RULE}
         return [(alert.status, alert.sequence) for alert in alerts]
 
-    with closing(Watch(process, "sink")) as watch:
-        watch.look(hour + timedelta(minutes=69))
-        assert told() == []
-        watch.look(hour + timedelta(minutes=70))
-        watch.look(hour + timedelta(minutes=75))
-        assert told() == [("firing", 1)]
-        shown = process.metrics.get_sample_value
-        assert shown("tidegate_ledger_events", {"where": "missing"}) == 1
-        assert shown("tidegate_ledger_unbalanced_producers", {"tenant": "acme"}) == 1
-        add(tables, "calls", event_id="2", seq=2, **events)
-        watch.look(hour + timedelta(minutes=80))
-        assert told() == [("firing", 1), ("resolved", 2)]
-        assert shown("tidegate_ledger_events", {"where": "missing"}) == 0
+    watch = Watch(process, "sink")
+    watch.look(hour + timedelta(minutes=69))
+    assert told() == []
+    watch.look(hour + timedelta(minutes=70))
+    watch.look(hour + timedelta(minutes=75))
+    assert told() == [("firing", 1)]
+    shown = process.metrics.get_sample_value
+    assert shown("tidegate_ledger_events", {"where": "missing"}) == 1
+    assert shown("tidegate_ledger_unbalanced_producers", {"tenant": "acme"}) == 1
+    add(tables, "calls", event_id="2", seq=2, **events)
+    watch.look(hour + timedelta(minutes=80))
+    assert told() == [("firing", 1), ("resolved", 2)]
+    assert shown("tidegate_ledger_events", {"where": "missing"}) == 0
 
 
 def test_nothing_is_judged_while_the_sink_is_behind(process: Process, tables: Client) -> None:
@@ -139,9 +141,8 @@ def test_nothing_is_judged_while_the_sink_is_behind(process: Process, tables: Cl
     with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
         assert sink.reach(sink.ends_at(ms))
         assert not sink.reach(sink.ends_at(ms + 1))
-    with closing(Watch(process, "sink")) as watch:
-        watch.look(before + timedelta(hours=2))
-        assert list(scan.records(settings, ALERTS)) == []
+    Watch(process, "sink").look(before + timedelta(hours=2))
+    assert list(scan.records(settings, ALERTS)) == []
     settle(settings, TopicPartition(message.topic(), message.partition(), message.offset() + 1))
     with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
         assert sink.reach(sink.ends_at(ms + 1))
@@ -155,7 +156,11 @@ def test_what_a_transaction_leaves_at_the_end_of_a_log_is_nothing_to_wait_for(pr
     producer.produce(settings.topic_prefix + FEEDBACK, b"put back", partition=0)
     producer.commit_transaction(10)
     with closing(Settled(settings, "sink", [FEEDBACK])) as sink:
-        assert sink.ends([(FEEDBACK, 0)]) == {(FEEDBACK, 0): 2}
+        until_s = time.monotonic() + 20
+        while sink.ends([(FEEDBACK, 0)]) != {(FEEDBACK, 0): 2}:
+            # The broker writes its mark behind the answer.
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
         assert not sink.reach(sink.ends_of(FEEDBACK))
         settle(settings, TopicPartition(settings.topic_prefix + FEEDBACK, 0, 1))
         assert sink.reach(sink.ends_of(FEEDBACK))
@@ -170,22 +175,49 @@ def settle(settings: Settings, position: TopicPartition) -> None:
 def test_one_worker_looks_and_shows_figures_and_only_a_defect_ends_it(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def looked(settings: Settings) -> tuple[Watch, Callable[[], float | None]]:
+    def looked(**changes: str) -> tuple[Watch, Callable[[str], float | None]]:
         """A worker that has looked once."""
-        worker = Process("sink", settings)
-        with closing(Watch(worker, "sink", first_s=0)) as watch:
-            watch.turn(is_ours=True)
-        figure = partial(worker.metrics.get_sample_value, "tidegate_ledger_events", {"where": "missing"})
+        worker = Process("sink", process.settings.model_copy(update=changes))
+        watch = Watch(worker, "sink", first_s=0)
+        watch.turn(is_ours=True)
+        assert watch._look is not None
+        wait([watch._look], 30)
+
+        def figure(name: str) -> float | None:
+            labels = {"where": "missing"} if name == "events" else {}
+            return worker.metrics.get_sample_value(f"tidegate_ledger_{name}", labels)
+
         return watch, figure
 
-    watch, shown = looked(process.settings)
-    assert shown() == 0
+    watch, shown = looked()
+    assert (shown("events"), shown("failed_looks_total")) == (0, 0)
     watch.turn(is_ours=False)
-    assert shown() is None
-    watch, shown = looked(process.settings.model_copy(update={"clickhouse": "http://127.0.0.1:9/x"}))
-    watch.turn(is_ours=True)
-    assert shown() is None
+    assert shown("events") is None
+    refusing = f"{process.settings.clickhouse.rpartition('/')[0]}/nowhere"
+    for trouble in (
+        {"clickhouse": "http://127.0.0.1:9/x"},
+        {"clickhouse": refusing},
+        {"topic_prefix": "without.topics."},
+    ):
+        watch, shown = looked(**trouble)
+        watch.turn(is_ours=True)
+        assert (shown("events"), shown("failed_looks_total")) == (None, 1)
     monkeypatch.setattr("tidegate_consumers.sink.unbalanced.changes", lambda *_: 1 / 0)
-    watch, _ = looked(process.settings)
+    watch, _ = looked()
     with pytest.raises(ZeroDivisionError):
         watch.turn(is_ours=False)
+
+
+def test_a_stop_does_not_wait_for_a_look(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def look(*_: object) -> None:
+        begun.set()
+        answered.wait(30)
+
+    monkeypatch.setattr(Watch, "look", look)
+    Watch(Process("sink", settings), "sink", first_s=0).turn(is_ours=True)
+    assert begun.wait(10)
+    # The end of a process waits for every other thread.
+    assert {thread.daemon for thread in threading.enumerate() if "ledger" in thread.name} == {True}
+    answered.set()

@@ -45,11 +45,8 @@ def main(process: Process) -> None:
         Kafka dropped events before they were stored; the loss is noted in the store.
     """
     scan.check_topics(process.settings, [*FACTS, PRICES])
-    with (
-        closing(Store(process.settings)) as store,
-        closing(Sink(process, store)) as sink,
-        closing(Watch(process, GROUP)) as watch,
-    ):
+    with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
+        watch = Watch(process, GROUP)
         try:
             while not process.stopping.is_set():
                 sink.turn()

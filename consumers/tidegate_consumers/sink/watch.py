@@ -1,16 +1,17 @@
 """The watch over the ledger, beside the sink's work: figures, and an alert when events are nowhere."""
 
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from tidegate import codec
-from tidegate.errors import DependencyUnavailable
+from tidegate.errors import TidegateError
 from tidegate.topics import ALERTS, CALLS, EVALUATIONS, FEEDBACK, PRODUCERS
 from tidegate_consumers.sink import unbalanced
 from tidegate_infra.clickhouse import client as clickhouse
@@ -36,7 +37,7 @@ _COUNTS = ("accepted", "stored", "duplicate", "failed", "in_flight", "missing")
 
 
 class Watch:
-    """Looks at the ledger every five minutes, in a thread of its own.
+    """Looks at the ledger every five minutes, in a thread of its own, which no stop waits for.
 
     Parameters
     ----------
@@ -52,7 +53,6 @@ class Watch:
         self._process = process
         self._group = group
         self._due_s = time.monotonic() + first_s
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._look: Future[None] | None = None
         registry = process.metrics
         self._events = Gauge(
@@ -73,6 +73,11 @@ class Watch:
             ["group"],
             registry=registry,
         )
+        self._failed = Counter(
+            "tidegate_ledger_failed_looks",
+            "Looks that Kafka or ClickHouse did not let come to their end.",
+            registry=registry,
+        )
 
     def turn(self, *, is_ours: bool) -> None:
         """Begin a look when one is due; a defect in the last one is raised here.
@@ -90,17 +95,21 @@ class Watch:
                 gauge.clear()
         elif self._look is None and time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + _EVERY_S
-            self._look = self._thread.submit(self._once)
+            self._look = Future()
+            # An executor's thread would be waited for when the process ends.
+            threading.Thread(target=self._once, args=(self._look,), name="ledger", daemon=True).start()
 
-    def close(self) -> None:
-        """Wait for the look that is under way."""
-        self._thread.shutdown()
-
-    def _once(self) -> None:
+    def _once(self, done: Future[None]) -> None:
         try:
             self.look(datetime.now(UTC))
-        except (DependencyUnavailable, ClickHouseError, OSError) as error:
+        except (TidegateError, ClickHouseError, OSError) as error:
+            # Whatever is refused to the watch, the sink may still do its work.
+            self._failed.inc()
             self._process.log.warning("ledger_not_judged", reason=str(error))
+        except Exception as defect:  # noqa: BLE001 - raised in the next turn
+            done.set_exception(defect)
+            return
+        done.set_result(None)
 
     def look(self, now: datetime) -> None:
         """Judge the hours that are long over, if all that came in them is stored; show the figures.
@@ -109,6 +118,8 @@ class Watch:
         ------
         DependencyUnavailable
             Kafka or ClickHouse does not answer.
+        ConfigError
+            One of them refuses to be asked, or to be told.
         """
         settings = self._process.settings
         end = (now - _SETTLING).replace(minute=0, second=0, microsecond=0)
