@@ -48,7 +48,7 @@ class LedgerRow:
     duplicate
         Numbers found only among dropped copies: another event of the same id had come before.
     dead_lettered
-        Reason -> numbers found only among dead letters.
+        Reason -> numbers found only among dead letters; the last reason, where one was put back in vain.
     failed
         Numbers that the producer says Kafka did not confirm, and that were never seen.
     final

@@ -55,10 +55,15 @@ class Rows:
             self.add("duplicates", producer_id=producer, seq=seq, append_ts=at, **coordinates)
 
     def letters(
-        self, producer: str | None, *letters: tuple[int | None, str], at: datetime = LONG_AGO
+        self,
+        producer: str | None,
+        *letters: tuple[int | None, str],
+        at: datetime = LONG_AGO,
+        tried: int = 0,
     ) -> None:
         for seq, reason in letters:
-            source = {"source_topic_id": f"{producer}", "source_offset": 10_000 if seq is None else seq}
+            offset = 1_000 * tried + (10_000 if seq is None else seq)
+            source = {"source_topic_id": f"{producer}", "source_offset": offset}
             self.add(
                 "dead_letters",
                 **source,
@@ -128,6 +133,9 @@ def stories() -> Rows:
     rows.calls("put back", 2, at=hour(5))
     rows.calls("put back", 1, at=hour(2))
     rows.report("put back", 2, at=hour(5))
+    for tried, reason in enumerate(("unknown_schema", "undecodable", "other")):
+        rows.letters("put back in vain", (1, reason), at=hour(5 - tried), tried=tried)
+    rows.report("put back in vain", 1, at=hour(5))
     for at in (hour(5), hour(2)):  # with its series, hours later
         whose = {"tenant": "acme", "producer_id": "rater", "seq": 1}
         rows.add("feedback", event_id="f", **whose, append_ts=at)
@@ -331,6 +339,11 @@ def test_a_replay_of_old_events_is_no_account_of_today(told: Told) -> None:
 def test_what_was_put_back_or_resolved_later_counts_once_where_it_began(told: Told) -> None:
     assert {at: (r.stored, r.dead_lettered) for at, r in told.hours("put back").items()} == {5: (2, {})}
     assert {at: (r.accepted, r.stored) for at, r in told.hours("rater").items()} == {5: (1, 1)}
+
+
+def test_what_was_put_back_and_refused_again_counts_once_for_its_last_reason(told: Told) -> None:
+    hours = told.hours("put back in vain")
+    assert {at: (r.accepted, r.dead_lettered) for at, r in hours.items()} == {5: (1, {"other": 1})}
 
 
 def test_failures_are_counted_in_the_hours_of_their_numbers(told: Told) -> None:

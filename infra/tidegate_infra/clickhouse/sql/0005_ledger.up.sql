@@ -125,14 +125,24 @@ FROM
     FROM
     (
         SELECT
-            any(producer_id) AS producer_id,
-            any(seq) AS seq,
-            (source_topic_id, source_partition, source_offset) AS source,
-            min(reason) AS why,
-            min(append_ts) AS at
-        FROM dead_letters
-        WHERE stage != 'resolve'
-        GROUP BY source
+            producer_id,
+            seq,
+            any(letter) AS source,
+            argMax(said, heard) AS why,
+            min(heard) AS at
+        FROM
+        (
+            SELECT
+                any(producer_id) AS producer_id,
+                any(seq) AS seq,
+                (source_topic_id, source_partition, source_offset) AS letter,
+                min(reason) AS said,
+                min(append_ts) AS heard
+            FROM dead_letters
+            WHERE stage != 'resolve'
+            GROUP BY letter
+        )
+        GROUP BY producer_id, seq, if(ifNull(producer_id, '') = '' OR ifNull(seq, 0) < 1, toString(letter), '')
     )
     GROUP BY producer_id, hour, reason
 )
