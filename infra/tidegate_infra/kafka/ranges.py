@@ -4,7 +4,7 @@ The pure half of `tidegate_infra.kafka.claims`: it knows no Kafka client and no 
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -202,12 +202,10 @@ class Track:
     since_s: float = 0.0
     out: Range | None = None
     claimed: bool = False
-    gappy: bool = False
-    _missing: int = -1
+    _gaps: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.position = self.settled = self.lo
-        self.gappy = self.compacted
 
     def add(self, messages: Sequence[Message], now_s: float) -> bool:
         """Take messages that follow what was taken before.
@@ -231,25 +229,33 @@ class Track:
                 f"read offset {first} where {self.position} or a later one was expected: "
                 f"going on would count twice; start the process again"
             )
-        if last + 1 - self.position != len(messages) and not self.gappy:
-            whole = next(n for n, message in enumerate(messages) if message.offset() != self.position + n)
-            if not self._looked_twice(self.position + whole):
-                self._take(messages[:whole], now_s)
+        if last + 1 - self.position != len(messages):
+            offsets = [message.offset() or 0 for message in messages]
+            behind = [self.position, *(offset + 1 for offset in offsets)]
+            gaps = {gap for gap in zip(behind, offsets, strict=False) if gap[0] != gap[1]}
+            if (doubted := self._doubted(gaps)) is not None:
+                self._take(messages[: bisect_left(offsets, doubted)], now_s)
                 return False
         self._take(messages, now_s)
         return True
 
     def passed(self, offset: int) -> bool:
         """Know that nothing unread stands before `offset`, at the log's end; False as for `add`."""
-        if offset > self.position and not self.gappy and not self._looked_twice(self.position):
+        if offset > self.position and self._doubted({(self.position, offset)}) is not None:
             return False
         self.position = max(self.position, offset)
         return True
 
-    def _looked_twice(self, missing: int) -> bool:
-        """Whether the offset was missing before; then the log has such gaps, as transactions leave them."""
-        self.gappy, self._missing = missing == self._missing, missing
-        return self.gappy
+    def _doubted(self, gaps: set[tuple[int, int]]) -> int | None:
+        """Where the first of the gaps begins that the last look did not show: a client may have skipped it.
+
+        Those that two looks show are the log's own, as transactions leave them.
+        """
+        new = gaps - self._gaps
+        if self.compacted or not new:
+            return None
+        self._gaps = gaps
+        return min(new)[0]
 
     def _take(self, messages: Sequence[Message], now_s: float) -> None:
         if not messages:
