@@ -1,5 +1,6 @@
 """Dead letters that go back, against a real broker: each once, whatever happens in between."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.errors import DependencyUnavailable, Refused
-from tidegate.topics import CALLS, DLQ, ROLLOUTS
-from tidegate_infra.kafka import client, scan
+from tidegate.topics import CALLS, DLQ, FEEDBACK, ROLLOUTS
+from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.kafka import requeue as back
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
 from tidegate_infra.kafka.outgoing import Outgoing, send
@@ -17,7 +18,14 @@ from tidegate_infra.settings import Settings
 pytestmark = pytest.mark.usefixtures("topics")
 
 
-def bury(settings: Settings, offset: int, topic: str = CALLS, partition: int = 2) -> None:
+def bury(
+    settings: Settings,
+    offset: int,
+    topic: str = CALLS,
+    partition: int = 2,
+    stands_in: int = -1,
+    **stands: Any,
+) -> None:
     letter = DeadLetter(
         topic=topic,
         topic_id=client.topic_id(client.admin(settings), settings.topic_prefix + topic),
@@ -27,8 +35,8 @@ def bury(settings: Settings, offset: int, topic: str = CALLS, partition: int = 2
         reason="unknown_schema",
         error="broken",
     )
-    value = b"value of %d" % offset
-    send(settings, [Outgoing(topic=DLQ, key=b"k%d" % offset, value=value, headers=tuple(letter.headers()))])
+    stands = {"key": b"k%d" % offset, "value": b"value of %d" % offset} | stands
+    send(settings, [Outgoing(topic=DLQ, partition=stands_in, headers=tuple(letter.headers()), **stands)])
 
 
 def returned(settings: Settings, topic: str = CALLS) -> list[tuple[Any, ...]]:
@@ -93,6 +101,35 @@ def test_when_the_answer_to_the_commit_is_lost_it_does_not_go_back_again(
     monkeypatch.undo()
     assert back.requeue(settings, chosen) == []
     assert len(returned(settings)) == 1
+
+
+def test_too_many_go_back_in_parts_and_those_that_are_too_large_stay_and_are_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With the header of a copy it is larger than the topic takes; the other one was when it came.
+    bury(settings, 0, value=random.Random(1).randbytes(1_048_500), partition=0)
+    bury(settings, 1, key=None, value=b"")
+    for offset in range(2, 6):
+        bury(settings, offset)
+    chosen, make, told = back.standing(settings), client.producer, list[str]()
+    monkeypatch.setattr(client, "producer", lambda *a, **kw: make(*a, queue_buffering_max_messages=5, **kw))
+    assert {one.letter.offset for one in back.requeue(settings, chosen, told.append)} == {2, 3, 4, 5}
+    assert [key for _, key, _, _ in returned(settings)] == [b"k2", b"k3", b"k4", b"k5"]
+    stay = {one.letter.offset: one.id for one in chosen}
+    assert told == [
+        f"{stay[1]} stays: it has no bytes",
+        f"{stay[0]} stays: with the header of a copy it is too large for llm.calls",
+    ]
+
+
+def test_a_mark_stands_in_the_partition_of_its_letter_which_may_have_no_key(settings: Settings) -> None:
+    for partition in range(3):
+        bury(settings, partition, FEEDBACK, key=None, stands_in=partition)
+    back.requeue(settings, back.standing(settings))
+    found = [
+        (one.partition(), dead_letters.read(one.headers()).offset) for one in scan.messages(settings, DLQ)
+    ]
+    assert sorted(found) == [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]
 
 
 def test_into_a_topic_that_keeps_the_last_of_a_key_nothing_older_goes_back(

@@ -137,11 +137,12 @@ def requeue(
     target = f"{len(chosen_letters)} dead letters on {settings.said(settings.kafka)}"
     if not dry_run and chosen_letters:
         agreed(f"Put back {target}?", yes=yes)
-        chosen_letters = back.requeue(settings, chosen_letters)
+        chosen_letters = back.requeue(settings, chosen_letters, say)
     for one in chosen_letters:
         if as_json:
             write(to_json(_row(one)))
-    say(f"{'would put' if dry_run else 'put'} back {target}")
+    done = "would put" if dry_run else "put"
+    say(f"{done} back {len(chosen_letters)} dead letters on {settings.said(settings.kafka)}")
 
 
 def _one(settings: "Settings", letter_id: str) -> "Standing":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tidegate.errors import ContractError, Refused, TidegateError
 from tidegate.topics import ACTIONS, CALLS, DLQ, EVALUATIONS, FEEDBACK
@@ -27,6 +27,9 @@ when its topic is compacted, and what a webhook refused stands in its topic and 
 _ANSWER_S = 30.0
 # Readers wait for a transaction that nobody ends, and go on when it is over.
 _LONGEST_MS = 15_000
+_LETTERS = 1_000
+_WAITING_KB = 32 << 10
+"""Of one transaction, which must not take too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,19 @@ def standing(settings: Settings, skipped: Callable[[str], None] = lambda _: None
     return [Standing(message, letter, letter.coordinates in marks) for message, letter in found.values()]
 
 
-def requeue(settings: Settings, chosen: Sequence[Standing]) -> list[Standing]:
+def requeue(
+    settings: Settings, chosen: Sequence[Standing], skipped: Callable[[str], None] = lambda _: None
+) -> list[Standing]:
     """Put dead letters back to the end of the partition they came from, each once for all time.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is.
+    chosen
+        As `standing` found them.
+    skipped
+        Told of those that cannot go back: they are too large, or were when they came here.
 
     Returns
     -------
@@ -105,16 +119,44 @@ def requeue(settings: Settings, chosen: Sequence[Standing]) -> list[Standing]:
         transactional_id=client.group_name(settings, "requeue"),
         transaction_timeout_ms=_LONGEST_MS,
         linger_ms=0,
+        queue_buffering_max_kbytes=_WAITING_KB,
     )
+    gone: list[Standing] = []
     try:
         producer.init_transactions(_ANSWER_S)
         before = {one.letter.coordinates for one in standing(settings) if one.requeued}
         fresh = {one.letter.coordinates: one for one in chosen if one.letter.coordinates not in before}
-        if fresh:
-            _transact(settings, producer, list(fresh.values()))
+        for empty in [at for at, one in fresh.items() if not one.message.value()]:
+            skipped(f"{fresh.pop(empty).id} stays: it has no bytes")
+        letters = list(fresh.values())
+        for first in range(0, len(letters), _LETTERS):
+            gone += _put_back(settings, producer, letters[first : first + _LETTERS], skipped)
     except KafkaException as error:
         raise _unanswered(error) from error
-    return list(fresh.values())
+    return gone
+
+
+def _put_back(
+    settings: Settings, producer: Producer, chosen: Sequence[Standing], skipped: Callable[[str], None]
+) -> Sequence[Standing]:
+    """Put back all of them, or each half for itself when they are too large together."""
+    try:
+        _transact(settings, producer, chosen)
+    except (BufferError, KafkaException) as error:
+        if isinstance(error, KafkaException) and error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            raise
+        producer.abort_transaction(_ANSWER_S)
+    else:
+        return chosen
+    if len(chosen) == 1:
+        one = chosen[0]
+        skipped(f"{one.id} stays: with the header of a copy it is too large for {one.letter.topic}")
+        return []
+    half = len(chosen) // 2
+    return [
+        *_put_back(settings, producer, chosen[:half], skipped),
+        *_put_back(settings, producer, chosen[half:], skipped),
+    ]
 
 
 def _transact(settings: Settings, producer: Producer, chosen: Sequence[Standing]) -> None:
@@ -131,7 +173,13 @@ def _transact(settings: Settings, producer: Producer, chosen: Sequence[Standing]
             # Where its copies are recognised; a topic that was made anew may have other partitions.
             partition=letter.partition if letter.topic_id == ids[letter.topic] else ANY_PARTITION,
         )
-        producer.produce(settings.topic_prefix + DLQ, key=key, headers=[*letter.headers(), source])
+        producer.produce(
+            settings.topic_prefix + DLQ,
+            key=key,
+            headers=[*letter.headers(), source],
+            # With its letter: what is deleted for its age must not go before it.
+            partition=cast("int", one.message.partition()),
+        )
     producer.flush(_ANSWER_S)
     crashpoint("requeue.before_commit")
     producer.commit_transaction(_ANSWER_S)
