@@ -345,11 +345,10 @@ def test_a_partition_without_offsets_goes_on_behind_its_last_row(
 
 
 def test_a_loss_to_retention_is_noted_once(store: Store) -> None:
-    for _ in range(2):
-        store.note_loss(Log(CALLS, "topic/id", 3, 20, 90), 7)
-    assert rows(store, "SELECT topic, _partition, first_offset, last_offset FROM log_losses") == [
-        (CALLS, 3, 7, 19)
-    ]
+    for partition, low in ((3, 20), (3, 20), (4, 1), (3, 25), (3, 25)):
+        store.note_loss(Log(CALLS, "topic/id", partition, low, 90), 7 if partition == 3 else 0)
+    query = "SELECT topic, _partition, first_offset, last_offset FROM log_losses ORDER BY ALL"
+    assert rows(store, query) == [(CALLS, 3, 7, 19), (CALLS, 3, 20, 24), (CALLS, 4, 0, 0)]
 
 
 def test_the_slow_way_of_a_redo_gives_the_same_rows(full_call: Any, call: Any, ranged: Any) -> None:

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from tidegate.errors import DependencyUnavailable
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, PRICES
@@ -42,7 +44,7 @@ def main(process: Process) -> None:
     Raises
     ------
     RetentionLoss
-        Kafka dropped events before they were stored; the loss is noted in the store.
+        Kafka dropped events before they were stored; the loss is noted in the store where that can be.
     """
     scan.check_topics(process.settings, [*FACTS, PRICES])
     with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
@@ -53,7 +55,11 @@ def main(process: Process) -> None:
                 watch.turn(is_ours=OWNER in sink.positions())
             sink.finish()
         except RetentionLoss as loss:
-            store.note_loss(loss.log, loss.lo)
+            try:
+                store.note_loss(loss.log, loss.lo)
+            except (ClickHouseError, OSError) as error:
+                # What was lost must be told first. A start before the gap is closed notes it again.
+                process.log.error("loss_not_noted", reason=str(error))
             raise
 
 

@@ -42,6 +42,14 @@ AND _offset BETWEEN {lo:UInt64} AND {hi:UInt64}"""
 _COUNTED = "SELECT count(), uniqExact(_offset) " + _OF_RANGE
 _STANDING = "SELECT _offset " + _OF_RANGE
 
+# Between two starts retention may have gone on: only what is gone since is new.
+_LOSS = """INSERT INTO log_losses
+WITH (SELECT if(count() = 0, 0, max(last_offset) + 1) FROM log_losses
+    WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}) AS unknown
+SELECT {topic:String}, {topic_id:String}, {partition:UInt16},
+    greatest({lo:UInt64}, unknown) AS lo, {last:UInt64}, now64(3)
+WHERE lo <= {last:UInt64}"""
+
 # One range is one block, and it stands when the answer comes.
 _ONE_BLOCK = {
     "async_insert": 0,
@@ -146,10 +154,9 @@ class Store:
         return following
 
     def note_loss(self, log: Log, lo: int) -> None:
-        """Record that the log's retention took offsets before they were read."""
+        """Record that the log's retention took offsets before they were read, as far as that is not known."""
         self._client.command(
-            "INSERT INTO log_losses SELECT {topic:String}, {topic_id:String}, {partition:UInt16}, "
-            "{lo:UInt64}, {last:UInt64}, now64(3)",
+            _LOSS,
             {
                 "topic": log.topic,
                 "topic_id": log.topic_id,
