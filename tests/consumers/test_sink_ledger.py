@@ -90,6 +90,13 @@ def test_alerts_of_other_rules_are_not_touched() -> None:
 @pytest.fixture
 def process(settings: Settings, kafka: str, migrated: None) -> Process:
     topics.apply(settings, [ALERTS, CALLS, FEEDBACK, EVALUATIONS, PRODUCERS])
+    asked = TopicPartition(settings.topic_prefix + CALLS, 0)
+    with closing(client.consumer(settings, "sink")) as consumer:
+        until_s = time.monotonic() + 30
+        while consumer.committed([asked], 10)[0].error is not None:
+            # A broker that is quite new still loads what its groups have settled.
+            assert time.monotonic() < until_s
+            time.sleep(0.1)
     return Process("sink", settings)
 
 
