@@ -152,6 +152,21 @@ class RangeConsumer:
         self._check(ranges)
         self._commit_claims(self._claims(ranges, prices), ranges)
 
+    def confirm(self, ranges: Sequence[Range]) -> None:
+        """Have the group itself say that claimed ranges are still this process's: commit their claims again.
+
+        A process that stood still finds everything as it was, until it hears of the group again.
+
+        Raises
+        ------
+        ClaimLost
+            The ranges were dropped; poll again.
+        """
+        self._check_claimed(ranges)
+        self._commit([self._claim(range_) for range_ in ranges])
+        # An empty group takes commits of those who are no longer its members.
+        self._check(ranges)
+
     def settle(self, ranges: Sequence[Range]) -> None:
         """Say that all effects of the ranges stand.
 
@@ -343,9 +358,12 @@ class RangeConsumer:
         for range_ in ranges:
             if not range_.redo:
                 range_.prices = prices
-                claim = Claim(range_.hi, len(range_.messages), range_.topic_id, prices)
-                offsets.append(self._logs.at(range_.place, range_.lo, claim.metadata()))
+                offsets.append(self._claim(range_))
         return offsets
+
+    def _claim(self, range_: Range) -> TopicPartition:
+        claim = Claim(range_.hi, len(range_.messages), range_.topic_id, range_.prices)
+        return self._logs.at(range_.place, range_.lo, claim.metadata())
 
     def _settled(self, range_: Range) -> TopicPartition:
         return self._logs.at(range_.place, range_.hi + 1, settled_metadata(range_.topic_id))
