@@ -1,5 +1,6 @@
 """The resolver at work: claim what was read, ask the store beside reading on, publish, settle."""
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,9 +35,14 @@ RANGE_ROWS = 5_000
 RANGE_BYTES = 16 << 20
 RANGE_MS = 500
 
+FENCE_SHARE = 0.5
+"""Nothing is sent when the group was last heard of longer ago than this part of a session."""
+
 _POLL_S = 0.1
 _PAUSE_S = 1.0
 _TROUBLE_S = 5.0
+# The monotonic clock stands still while a machine is suspended.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def main(process: Process) -> None:
@@ -129,8 +135,10 @@ class Resolver:
         self._epoch = -1
         self._waiting: dict[Place, Waiting] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._asking: Future[list[Asked]] | None = None
+        self._asking: list[Future[Asked | None]] = []
         self._ask_at_s = 0.0
+        self._fence_s = settings.kafka_session_ms / 1_000 * FENCE_SHARE
+        self._heard_at_s = -math.inf
         self._trouble = ""
         self._consumer = RangeConsumer(
             settings,
@@ -151,15 +159,15 @@ class Resolver:
             self._drop_strangers()
             if ranges:
                 self._begin(ranges)
-            if self._asking is not None and self._asking.done():
-                asked, self._asking = self._asking, None
-                self._act(asked)
+            if self._asking and all(answer.done() for answer in self._asking):
+                answers, self._asking = self._asking, []
+                self._act(answers)
         except ClaimLost as lost:
             self._figures.lost.inc()
             self._process.log.info("claim_lost", reason=str(lost))
             self._drop_strangers()
-        if self._waiting and self._asking is None and time.monotonic() >= self._ask_at_s:
-            self._asking = self._thread.submit(self._ask, list(self._waiting.values()))
+        if not self._asking and time.monotonic() >= self._ask_at_s:
+            self._asking = [self._thread.submit(self._ask, one) for one in self._waiting.values()]
         self._figures.open.set(self.open)
         if self._trouble:
             self._process.not_ready(self._trouble)
@@ -174,7 +182,7 @@ class Resolver:
     def close(self) -> None:
         """Leave the group; what is claimed is redone by the next owner."""
         self._consumer.close()
-        self._thread.shutdown()
+        self._thread.shutdown(cancel_futures=True)
         self._stored.close()
 
     def _begin(self, ranges: Sequence[Range]) -> None:
@@ -194,34 +202,34 @@ class Resolver:
         self._figures.ratings.labels(range_.topic, "not_a_call").inc(elsewhere)
         return found
 
-    def _ask(self, waiting: Sequence[Waiting]) -> list[Asked]:
-        """Ask what stands in the store, and first how far that goes."""
-        asked = []
-        for one in waiting:
-            if not self._stored.reach(one.before):
-                continue
-            if not one.calls and time.time_ns() / 1e3 >= one.until_us:
-                one.calls = self._stored.ends_of(CALLS)
-            final = bool(one.calls) and self._stored.reach(one.calls)
-            answer = self._calls.ask(one.range_.topic, one.open, everywhere=final)
-            asked.append(Asked(one, answer, final))
-        return asked
+    def _ask(self, one: Waiting) -> Asked | None:
+        """Ask what stands in the store; None while that does not go far enough."""
+        if not self._stored.reach(one.before):
+            return None
+        if not one.calls and time.time_ns() / 1e3 >= one.until_us:
+            one.calls = self._stored.ends_of(CALLS)
+        final = bool(one.calls) and self._stored.reach(one.calls)
+        return Asked(one, self._calls.ask(one.range_.topic, one.open, everywhere=final), final)
 
-    def _act(self, asking: "Future[list[Asked]]") -> None:
-        try:
-            asked = asking.result()
-        except DependencyUnavailable as error:
-            self._trouble, self._ask_at_s = str(error), time.monotonic() + _TROUBLE_S
-            self._process.log.warning("not_resolved_yet", reason=str(error), again_in_seconds=_TROUBLE_S)
-            return
+    def _act(self, answers: "Sequence[Future[Asked | None]]") -> None:
+        asked = []
         self._trouble, self._ask_at_s = "", time.monotonic() + _PAUSE_S
-        ours = [one for one in asked if self._waiting.get(one.waiting.place) is one.waiting]
+        for answer in answers:
+            try:
+                asked.append(answer.result())
+            except DependencyUnavailable as error:
+                self._trouble, self._ask_at_s = str(error), time.monotonic() + _TROUBLE_S
+                self._process.log.warning("not_resolved_yet", reason=str(error), again_in_seconds=_TROUBLE_S)
+        ours = [one for one in asked if one and self._waiting.get(one.waiting.place) is one.waiting]
         if not self._consumer.valid([one.waiting.range_ for one in ours]):
             raise ClaimLost("the partitions went to another worker before anything was written")
         outcomes = [(one.waiting, decide(one.waiting.open, one.answer, final=one.final)) for one in ours]
-        for waiting, outcome in outcomes:
-            self._write(waiting.range_, outcome)
-        self._deliveries.settle(self._wait)
+        try:
+            for waiting, outcome in outcomes:
+                self._write(waiting.range_, outcome)
+        finally:
+            # What was sent must be there before the log's end is looked at for another try.
+            self._deliveries.settle(self._wait)
         crashpoint("resolve.after_produce")
         for waiting, outcome in outcomes:
             waiting.open = outcome.open
@@ -231,11 +239,13 @@ class Resolver:
 
     def _write(self, range_: Range, outcome: Outcome) -> None:
         for rating, complete in outcome.complete:
+            self._confirm(range_)
             # Into its own partition, where the copy of another try is recognised.
             self._deliveries.put(
                 range_.topic, codec.encode(complete), key=rating.message.key(), partition=range_.partition
             )
         for rating in outcome.unknown:
+            self._confirm(range_)
             tenant, event_id = rating.call
             letter = DeadLetter(
                 topic=range_.topic,
@@ -249,6 +259,17 @@ class Resolver:
             self._deliveries.put(
                 DLQ, rating.message.value(), key=rating.message.key(), headers=letter.headers()
             )
+
+    def _confirm(self, range_: Range) -> None:
+        """See that the group counts this process among its members, and did so a moment ago.
+
+        One that stood still finds everything as it was, and may have been given up long ago.
+        """
+        while time.clock_gettime(_CLOCK) - self._heard_at_s > self._fence_s:
+            self._wait()
+            asked_at_s = time.clock_gettime(_CLOCK)
+            self._consumer.confirm([range_])
+            self._heard_at_s = asked_at_s
 
     def _settle(self, ranges: Sequence[Range]) -> None:
         if ranges:
