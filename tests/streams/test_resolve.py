@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from clickhouse_connect.driver.binding import str_query_value
 from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tidegate import codec
 from tidegate.records import Evaluation, Feedback, Series
 from tidegate.topics import CLAMP_US, EVALUATIONS, FEEDBACK
 from tidegate_infra.kafka.ranges import Range
-from tidegate_streams.resolve.calls import days
+from tidegate_streams.resolve.calls import days, questions
 from tidegate_streams.resolve.ratings import Answer, Lonely, decide, lonely
 
 APPENDED_MS = 1_760_000_010_000
@@ -134,6 +135,20 @@ def test_a_call_is_looked_for_about_the_time_in_its_id_and_before_its_rating() -
     for id_ in ("call-1", str(UUID(int=4 << 76)), "ffffffff-ffff-7fff-bfff-ffffffffffff", "x" * 14 + "7"):
         assert set(days(rating(target_event_id=id_, ts=rated))) == {20251008, 20251009}
     assert len(set(days(rating(ts=0)))) == 2
+
+
+@pytest.mark.parametrize("mark", ["a", "'", "\\"])
+def test_no_question_is_longer_than_a_statement_may_be_whatever_has_to_be_escaped(mark: str) -> None:
+    [plain] = lonely(ranged(thumb()))[0]
+    long: dict[str, Any] = dict.fromkeys(("name", "event_id", "target_event_id"), mark * 256)
+    longest = replace(plain, record=replace(plain.record, **long))
+    ratings = [plain] * 401 + [longest] * 401
+    asked = list(questions(ratings))
+    assert list(itertools.chain(*asked)) == ratings
+    assert max(map(len, asked)) == 400
+    for some in asked:
+        identities = [[one.record.tenant, one.record.name, one.record.event_id] for one in some]
+        assert len(str_query_value(identities)) < 250_000
 
 
 class World:

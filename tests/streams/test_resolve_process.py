@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Message, Producer, TopicPartition
 from uuid_utils import uuid7
 
 from tidegate import codec
@@ -22,6 +22,7 @@ from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 from tidegate_streams.resolve.calls import Calls
 from tidegate_streams.resolve.process import Resolver
+from tidegate_streams.resolve.ratings import Answer, Lonely
 
 pytestmark = pytest.mark.usefixtures("topics", "migrated")
 
@@ -165,6 +166,16 @@ def test_a_rating_whose_call_does_not_come_is_dead_lettered_when_the_sink_has_st
     assert (said.topic, said.stage, said.reason) == (FEEDBACK, "resolve", "unknown_call")
     assert letter.value() == codec.encode(lost)
     assert lost.target_event_id in said.error
+
+
+def test_ratings_whose_names_all_have_to_be_escaped_are_asked_about(settings: Settings) -> None:
+    made_at_ms = time.time_ns() // 1_000_000
+    ratings = [
+        thumb(call(), event_id=name, name=name) for name in ("'" * 252 + f"{n:04d}" for n in range(400))
+    ]
+    found = [Lonely(Message(timestamp=(2, made_at_ms)), one) for one in ratings]
+    with closing(Calls(settings)) as calls:
+        assert calls.ask(FEEDBACK, found, everywhere=False) == Answer({}, set())
 
 
 def _store_everything(settings: Settings) -> None:

@@ -19,7 +19,10 @@ _TABLES = {FEEDBACK: "feedback", EVALUATIONS: "evaluations"}
 _SERIES = [one.name for one in fields(Series)]
 _FIELDS = ["toUnixTimestamp64Micro(ts_end)" if name == "call_ts_end" else name for name in _SERIES]
 _ASKED = 400
-"""Ids of one question: a statement may have 256 KB."""
+_ASKED_BYTES = 200_000
+"""Ratings of one question, and about its length: a statement may have 262,144 bytes."""
+_DAYS_BYTES = 64
+"""Of a rating's days and all marks around its names."""
 
 _CALLS = """SELECT tenant, event_id, {fields} FROM calls
 WHERE tenant IN %(tenants)s AND event_id IN %(ids)s"""
@@ -71,8 +74,7 @@ class Calls:
         series: dict[Identity, Series] = {}
         resolved: set[Identity] = set()
         try:
-            for first in range(0, len(ratings), _ASKED):
-                some = ratings[first : first + _ASKED]
+            for some in questions(ratings):
                 series |= self._series(some, everywhere=everywhere)
                 resolved |= self._resolved(_TABLES[topic], some)
         except (ClickHouseError, OSError) as error:
@@ -107,6 +109,23 @@ class Calls:
         }
         rows = self._client.query(_RESOLVED.format(table=table), asked).result_rows
         return {(tenant, event_id) for tenant, event_id in rows}
+
+
+def questions(ratings: Iterable[Lonely]) -> Iterator[list[Lonely]]:
+    """Part ratings so that none of the questions about them is too long a statement."""
+    some: list[Lonely] = []
+    size = 0
+    for rating in ratings:
+        names = (*rating.identity, rating.record.name, rating.call[1])
+        # Every character may have to be escaped.
+        more = 2 * sum(len(name.encode()) for name in names) + _DAYS_BYTES
+        if some and (len(some) == _ASKED or size + more > _ASKED_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(rating)
+        size += more
+    if some:
+        yield some
 
 
 def days(rating: Lonely) -> Iterator[int]:
