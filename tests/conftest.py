@@ -21,14 +21,11 @@ StartProcess = Callable[..., program.Program]
 # Records that are damaged on purpose make polars panic, which is caught; a backtrace of each costs seconds.
 os.environ["RUST_BACKTRACE"] = "0"
 
-# Under nohup or behind a shell's "&" these are ignored, and so they would be by every process a test starts.
-for number, usual in (
-    (signal.SIGHUP, signal.SIG_DFL),
-    (signal.SIGINT, signal.default_int_handler),
-    (signal.SIGQUIT, signal.SIG_DFL),
-):
+# Under nohup or behind a shell's "&" these are ignored, and so they would be by every process a test starts;
+# what has a handler is not. The suite itself goes on ignoring them.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, usual)
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
