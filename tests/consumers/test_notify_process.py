@@ -191,14 +191,19 @@ def test_what_cannot_be_read_is_dead_lettered_and_skipped(
 ) -> None:
     poison = [b"", b"poison", codec.encode(alert()), codec.encode(command(command_id="a\r\nb"))]
     last = command()
+    # More than the dead letters take, though it came packed.
+    other = client.producer(settings, message_max_bytes=6 << 20)
     with notify(settings, hooks):
+        other.produce(settings.topic_prefix + DEPLOYMENTS, bytes(5 << 20), "k")
+        assert other.flush(20) == 0
         publish(settings, DEPLOYMENTS, *poison, last)
         until(lambda: hooks.ids == [last.command_id])
-        until(lambda: len(letters(settings)) == 4)
+        until(lambda: len(letters(settings)) == 5)
         # A letter can be read before its writer knows that it stands.
-        until(lambda: committed(settings, DEPLOYMENTS) == 5)
+        until(lambda: committed(settings, DEPLOYMENTS) == 6)
     assert {(reason, value) for _, reason, value in letters(settings)} == {
         ("empty", b""),
+        ("no_registry", b""),
         ("unknown_framing", b"poison"),
         ("unexpected_record", poison[2]),
         ("invalid_field", poison[3]),

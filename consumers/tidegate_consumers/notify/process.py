@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 
 import stamina
 from confluent_kafka import KafkaError, KafkaException
@@ -21,7 +22,7 @@ from tidegate_consumers.notify.schedule import Schedule
 from tidegate_consumers.notify.source import Source
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import client, scan
-from tidegate_infra.kafka.dead_letters import DeadLetter
+from tidegate_infra.kafka.dead_letters import DeadLetter, bury
 from tidegate_infra.process import Process
 
 NAME = "notify"
@@ -248,13 +249,8 @@ class Notifier:
             if not written.done():
                 written.set_result(refused)
 
-        self._producer.produce(
-            self._process.settings.topic_prefix + DLQ,
-            record.value(),
-            record.key(),
-            headers=list(letter.headers()),
-            on_delivery=on_delivery,
-        )
+        name = self._process.settings.topic_prefix + DLQ
+        bury(partial(self._producer.produce, name, on_delivery=on_delivery), letter, record)
         if (refused := await written) is not None:
             raise client.explained(KafkaException(refused), "writing a dead letter")
         crashpoint("notify.after_dead_letter")
