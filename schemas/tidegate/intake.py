@@ -22,6 +22,7 @@ from tidegate.client.encoding import MAX_EVENT_BYTES, size_without_bodies
 from tidegate.client.rules import TIMES, Event, Field, Problem, fields_of, problems
 from tidegate.errors import ContractError
 from tidegate.records import Evaluation, Feedback, LLMCall
+from tidegate.vocabulary import CLOSED, OTHER
 
 KINDS: dict[str, type] = {"call": LLMCall, "feedback": Feedback, "evaluation": Evaluation}
 """What ``type`` may say in a line; a line without it is a call."""
@@ -116,7 +117,8 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         event.event_id = derived_id(time_us, digest, number)
     complete(event, defaults, 0)
     places = {problem.field for problem in found}
-    found += [problem for problem in problems(event) if problem.field not in places]
+    further = (*_outside_lists(event), *problems(event))
+    found += [p for p in further if not places & {p.field, p.field.rpartition(".")[0]}]
     when = "ts_end" if kind == "call" else "ts"
     if time_us == 0 and when not in places:
         found.append(Problem(when, "missing", "is missing"))
@@ -124,6 +126,19 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         # Avro takes less than JSON, but for the names that the client fills in.
         found += _too_large(event)
     return Line(number, None if found else event, tuple(found))
+
+
+def _outside_lists(event: Event) -> Iterator[Problem]:
+    """Yield what is in no closed list: in the stream it may be a newer release's, here it is a mistake."""
+    guardrails = event.guardrails if isinstance(event, LLMCall) else []
+    for record, prefix in [(event, ""), *((one, f"guardrails[{i}].") for i, one in enumerate(guardrails))]:
+        for name, known in CLOSED[type(record).__name__].items():
+            value = getattr(record, name)
+            if value and value not in (*known, OTHER):
+                near = difflib.get_close_matches(value[:_SHOWN_CHARS], known, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                words = f"{_shown(value)} is none of {', '.join(known)}{meant}"
+                yield Problem(prefix + name, "wrong_type", words)
 
 
 def _too_large(event: Event) -> Iterator[Problem]:
