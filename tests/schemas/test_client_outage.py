@@ -53,8 +53,10 @@ def test_an_app_without_kafka_ends_in_time_and_says_in_one_line_what_was_lost() 
     assert longest_seconds < 1
     assert dropped == "{'queue_full': 2000}"
     assert time.monotonic() - started < 15
-    lines = [line for line in done.stderr.splitlines() if "delivered" in line]
-    assert lines == [f"tidegate: 1000 events were not delivered within 2 s; is Kafka at {address} up?"]
+    lines = [line for line in done.stderr.splitlines() if "confirmed" in line]
+    assert lines == [
+        f"tidegate: 1000 events were not confirmed within 2 s, and may be lost; is Kafka at {address} up?"
+    ]
     assert len(done.stderr.splitlines()) <= 3, "a warning of the full queue, and one of the broker"
 
 

@@ -222,7 +222,7 @@ def _at_exit() -> None:
     lost = client.shutdown(EXIT_SECONDS)
     if lost and client.configuration is not None:
         sys.stderr.write(
-            f"tidegate: {lost} events were not delivered within {EXIT_SECONDS:.0f} s; "
+            f"tidegate: {lost} events were not confirmed within {EXIT_SECONDS:.0f} s, and may be lost; "
             f"is Kafka at {client.configuration.kafka} up?\n"
         )
 
