@@ -1,7 +1,7 @@
 """What one of our groups has settled, seen from outside: all of a log that is before certain ends, or not."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import stamina
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -14,6 +14,7 @@ from tidegate_infra.kafka.ranges import Place
 from tidegate_infra.settings import Settings
 
 _ANSWER_S = 10.0
+Answer = TypeVar("Answer")
 
 
 class Settled:
@@ -71,20 +72,13 @@ class Settled:
         return {place: later[place] if later[place] >= 0 else ends[place] for place in places}
 
     def _bounds(self, places: Sequence[Place], bound: Any) -> dict[Place, int]:
-        try:
-            # A partition that is quite new has no leader yet.
-            for attempt in stamina.retry_context(on=_is_transient, attempts=None, timeout=_ANSWER_S):
-                with attempt:
-                    found = self._logs.bounds(places, bound)
-        except KafkaException as error:
-            raise client.explained(error, "asking where logs end") from error
-        return found
+        return _answered(lambda: self._logs.bounds(places, bound), "asking where logs end")
 
     def _places(self, topics: Sequence[str]) -> list[Place]:
-        try:
-            return [(topic, p) for topic in topics for p in range(self._logs.topic(topic).partitions)]
-        except KafkaException as error:
-            raise client.explained(error, "asking for partitions") from error
+        return _answered(
+            lambda: [(topic, p) for topic in topics for p in range(self._logs.topic(topic).partitions)],
+            "asking for partitions",
+        )
 
     def reach(self, ends: Mapping[Place, int]) -> bool:
         """Whether everything before these offsets is settled.
@@ -95,10 +89,10 @@ class Settled:
             Kafka does not answer.
         """
         asked = [TopicPartition(self._prefix + topic, partition) for topic, partition in ends]
-        try:
-            answers = self._consumer.committed(asked, timeout=_ANSWER_S)
-        except KafkaException as error:
-            raise client.explained(error, f"asking how far group {self._group} has come") from error
+        answers = _answered(
+            lambda: self._consumer.committed(asked, timeout=_ANSWER_S),
+            f"asking how far group {self._group} has come",
+        )
         if refused := [tp.error.str() for tp in answers if tp.error]:
             raise DependencyUnavailable(f"Kafka does not say how far {self._group} has come: {refused[0]}")
         settled = {place: max(tp.offset, 0) for place, tp in zip(ends, answers, strict=True)}
@@ -127,6 +121,17 @@ class Settled:
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
+
+
+def _answered(ask: Callable[[], Answer], what: str) -> Answer:
+    """Ask, and again where a broker, a partition or a coordinator is quite new."""
+    try:
+        for attempt in stamina.retry_context(on=_is_transient, attempts=None, timeout=_ANSWER_S):
+            with attempt:
+                answer = ask()
+    except KafkaException as error:
+        raise client.explained(error, what) from error
+    return answer
 
 
 def _is_transient(error: Exception) -> bool:
