@@ -166,7 +166,7 @@ def _row(
         in_flight=unseen if may_come else 0,
         missing=0 if may_come else unseen,
         refused=dict(sorted(refused.items())),
-        balanced=may_come or unseen == 0,
+        balanced=bool(may_come) or unseen == 0,
     )
 
 
