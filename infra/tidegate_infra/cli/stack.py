@@ -1,6 +1,7 @@
 """``tidegate up``, ``down``, ``status`` and ``logs``: the local stack."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ DataDir = Annotated[
 DEFAULT = Path(".tidegate")
 
 _FOLLOW_SECONDS = 0.3
+_NUMBER = re.compile(r"\d+")
 
 
 @app.command()
@@ -110,13 +112,13 @@ def _asked_to_stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class _Teller:
-    """Says each change of a member's state once."""
+    """Says each change of a member's state once; that a wait goes on is no change."""
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[str, str]] = {}
 
     def __call__(self, status: "Status") -> None:
-        news, last = (status.state, status.detail), self._said.get(status.name)
+        news, last = (status.state, _NUMBER.sub("", status.detail)), self._said.get(status.name)
         never_ran = last is None and status.state == "stopped"
         if news not in (last, ("starting", "")) and not never_ran:
             say(f"  {status.name:<10} {status.state}{': ' if status.detail else ''}{status.detail}")
