@@ -36,6 +36,7 @@ bench: setup jars  ## Benchmarks beside named peers; prints the table and saves 
 setup: $(VENV)/.complete
 
 $(VENV)/.complete: pyproject.toml constraints.txt | check-python
+	@echo "installing into $(VENV); the first time this takes a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[server,dev]'
 	touch $@
