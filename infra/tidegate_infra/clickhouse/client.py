@@ -99,7 +99,7 @@ def _unavailable(settings: Settings, error: Exception) -> ConfigError | Dependen
     )
 
 
-def _explained(settings: Settings, error: DatabaseError) -> ConfigError:
+def _explained(settings: Settings, error: DatabaseError) -> ConfigError | DependencyUnavailable:
     if error.code in _REFUSED_USER:
         return ConfigError(
             f"ClickHouse at {settings.clickhouse} refuses user {settings.clickhouse_user!r}: check "
@@ -109,7 +109,8 @@ def _explained(settings: Settings, error: DatabaseError) -> ConfigError:
         return ConfigError(
             f"ClickHouse at {settings.clickhouse} has no such database: `tidegate migration up` makes it"
         )
-    return ConfigError(f"ClickHouse at {settings.clickhouse} refuses to be used: {error}")
+    # Too many queries, no memory, no space: mostly what passes.
+    return DependencyUnavailable(f"ClickHouse at {settings.clickhouse} does not serve: {error}")
 
 
 def _reason(error: Exception) -> str:
