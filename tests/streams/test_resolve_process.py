@@ -70,7 +70,7 @@ def thumb(about: LLMCall, **changes: Any) -> Feedback:
 @cache
 def writer(kafka: str) -> Producer:
     """One for all tests: an idempotent producer sends half a second after it was made, not sooner."""
-    return client.producer(Settings(kafka=kafka))
+    return client.producer(Settings(kafka=kafka), message_max_bytes=6 << 20)
 
 
 def send(settings: Settings, topic: str, records: list[Any]) -> None:
@@ -126,11 +126,14 @@ def test_every_rating_gets_its_series_once_though_the_resolver_is_killed_before_
     send(settings, FEEDBACK, ratings[4:])
     monkeypatch.delenv("TIDEGATE_CRASH_AT")
     send(settings, EVALUATIONS, [judged])
+    # It came packed, and is larger than what we send.
+    send(settings, FEEDBACK, [thumb(calls[0], comment="x" * (4 << 20))])
     start_process("resolve")
     stored = "SELECT count() FROM {} WHERE has_series"
     until(
         lambda: query(stored.format("evaluations")) == [(1,)] and query(stored.format("feedback")) == [(6,)]
     )
+    until(lambda: reasons(settings) == ["too_large"])
     copies = [record for _, record in scan.records(settings, FEEDBACK) if record.series is not None]
     series = {one.event_id: series_of(one) for one in calls}
     assert Counter(copy.event_id for copy in copies) == Counter(rating.event_id for rating in ratings)
@@ -138,13 +141,14 @@ def test_every_rating_gets_its_series_once_though_the_resolver_is_killed_before_
         original = next(one for one in ratings if one.event_id == copy.event_id)
         assert copy == replace(original, series=series[original.target_event_id or ""])
     assert query("SELECT count() FROM duplicates") == [(0,)]
-    assert list(scan.messages(settings, DLQ)) == []
+    assert reasons(settings) == ["too_large"]
 
 
 def test_a_rating_whose_call_does_not_come_is_dead_lettered_when_the_sink_has_stored_all_calls(
     settings: Settings, resolver: Resolver
 ) -> None:
-    lost = thumb(call())
+    # As a dead letter it is larger than what others send.
+    lost = thumb(call(), comment="x" * 999_700)
     session = thumb(call(), target_event_id=None, target_session_id="s-1")
     # As dead letters are put back: behind the last message of a partition stands the transaction's mark.
     producer = client.producer(settings, transactional_id=f"{settings.topic_prefix}t")
@@ -176,6 +180,10 @@ def test_ratings_whose_names_all_have_to_be_escaped_are_asked_about(settings: Se
     found = [Lonely(Message(timestamp=(2, made_at_ms)), one) for one in ratings]
     with closing(Calls(settings)) as calls:
         assert calls.ask(FEEDBACK, found, everywhere=False) == Answer({}, set())
+
+
+def reasons(settings: Settings) -> list[str]:
+    return [dead_letters.read(one.headers()).reason for one in scan.messages(settings, DLQ)]  # type: ignore[arg-type]
 
 
 def _store_everything(settings: Settings) -> None:

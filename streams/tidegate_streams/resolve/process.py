@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tidegate import codec
@@ -240,25 +241,31 @@ class Resolver:
     def _write(self, range_: Range, outcome: Outcome) -> None:
         for rating, complete in outcome.complete:
             self._confirm(range_)
-            # Into its own partition, where the copy of another try is recognised.
-            self._deliveries.put(
-                range_.topic, codec.encode(complete), key=rating.message.key(), partition=range_.partition
-            )
+            value, key = codec.encode(complete), rating.message.key()
+            try:
+                # Into its own partition, where the copy of another try is recognised.
+                self._deliveries.put(range_.topic, value, key=key, partition=range_.partition)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise
+                self._bury(range_, rating, "too_large", f"with its series it has {len(value)} bytes")
         for rating in outcome.unknown:
             self._confirm(range_)
             tenant, event_id = rating.call
-            letter = DeadLetter(
-                topic=range_.topic,
-                topic_id=range_.topic_id,
-                partition=range_.partition,
-                offset=rating.message.offset() or 0,
-                stage=GROUP,
-                reason="unknown_call",
-                error=f"{self._patience_s:.0f} s later there was no call {event_id[:50]} of tenant {tenant}",
-            )
-            self._deliveries.put(
-                DLQ, rating.message.value(), key=rating.message.key(), headers=letter.headers()
-            )
+            found = f"{self._patience_s:.0f} s later there was no call {event_id[:50]} of tenant {tenant}"
+            self._bury(range_, rating, "unknown_call", found)
+
+    def _bury(self, range_: Range, rating: Lonely, reason: str, found: str) -> None:
+        letter = DeadLetter(
+            topic=range_.topic,
+            topic_id=range_.topic_id,
+            partition=range_.partition,
+            offset=rating.message.offset() or 0,
+            stage=GROUP,
+            reason=reason,
+            error=found,
+        )
+        self._deliveries.bury(letter, rating.message)
 
     def _confirm(self, range_: Range) -> None:
         """See that the group counts this process among its members, and did so a moment ago.
