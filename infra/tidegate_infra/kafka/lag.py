@@ -35,7 +35,8 @@ class Group:
     members
         Processes that are in it now.
     lag
-        Messages between what it has settled and the ends of its topics; ranges in work are not settled.
+        Offsets between what it has settled and the ends of its topics; ranges in work are not settled. A
+        transaction's mark at the end of a log counts as one until a message behind it is settled.
     """
 
     name: str
