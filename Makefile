@@ -15,7 +15,7 @@ run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
 
 test: setup jars  ## All tests, against a real broker and the real ClickHouse engine.
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -q $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q $(ARGS)
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=9 for a full run (216 faults).
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)
