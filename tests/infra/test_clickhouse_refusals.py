@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from tidegate.errors import ConfigError, DependencyUnavailable
-from tidegate_infra.clickhouse.client import connect
+from tidegate_infra.clickhouse.client import connect, reason
 from tidegate_infra.settings import Settings
 
 
@@ -52,3 +53,13 @@ def test_what_may_pass_is_waited_for_and_what_will_not_is_a_wrong_setting(
 ) -> None:
     with answering(status, code, words) as address, pytest.raises(expected):
         connect(Settings(clickhouse=address))
+
+
+def test_a_lost_connection_is_told_without_its_address_and_a_refusal_in_clickhouse_own_words() -> None:
+    pool = "Error HTTPConnectionPool(host='127.0.0.1', port=1): Max retries exceeded with url: /?query_id=7"
+    lost = OperationalError(f"{pool} (Caused by: refused)")
+    lost.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert reason(lost) == "Connection refused"
+    assert reason(OperationalError(f"{pool}: Read timed out.")) == "Read timed out."
+    refused = "Code: 241. DB::Exception: Memory limit exceeded: would use 9 GiB"
+    assert reason(DatabaseError(refused)) == refused

@@ -141,7 +141,8 @@ class Store:
                 else:
                     self._insert(table, frame, range_.name)
         except (ClickHouseError, OSError) as error:
-            raise DependencyUnavailable(f"range {range_.name} is not stored yet: {error}") from error
+            why = clickhouse.reason(error)
+            raise DependencyUnavailable(f"range {range_.name} is not stored yet: {why}") from error
         return stored
 
     def next_offset(self, log: Log) -> int:

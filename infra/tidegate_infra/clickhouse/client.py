@@ -94,7 +94,7 @@ def _unavailable(settings: Settings, error: Exception) -> ConfigError | Dependen
             "TIDEGATE_CLICKHOUSE begin with http://, or name the port that does"
         )
     return DependencyUnavailable(
-        f"ClickHouse at {settings.clickhouse} does not answer ({_reason(error)}): start it, or set "
+        f"ClickHouse at {settings.clickhouse} does not answer ({reason(error)}): start it, or set "
         "TIDEGATE_CLICKHOUSE"
     )
 
@@ -110,14 +110,18 @@ def _explained(settings: Settings, error: DatabaseError) -> ConfigError | Depend
             f"ClickHouse at {settings.clickhouse} has no such database: `tidegate migration up` makes it"
         )
     # Too many queries, no memory, no space: mostly what passes.
-    return DependencyUnavailable(f"ClickHouse at {settings.clickhouse} does not serve: {error}")
+    return DependencyUnavailable(f"ClickHouse at {settings.clickhouse} does not serve: {reason(error)}")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return why ClickHouse was not reached, or what it refused, in words for a person."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    # The first words name the object that failed; the last ones say why.
-    return str(cause).rpartition(": ")[2] or type(cause).__name__
+    words = str(cause)
+    if "ConnectionPool(" in words:
+        # The first words name the object that failed; the last ones say why.
+        words = words.rpartition(": ")[2]
+    return words or type(cause).__name__

@@ -78,7 +78,8 @@ class Calls:
                 series |= self._series(some, everywhere=everywhere)
                 resolved |= self._resolved(_TABLES[topic], some)
         except (ClickHouseError, OSError) as error:
-            raise DependencyUnavailable(f"the store does not say which calls it has: {error}") from error
+            why = clickhouse.reason(error)
+            raise DependencyUnavailable(f"the store does not say which calls it has: {why}") from error
         return Answer(series, resolved)
 
     def close(self) -> None:
