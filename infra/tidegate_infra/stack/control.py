@@ -95,4 +95,8 @@ def _wait_until_ready(
     kind = {error.exit_code: error for error in (ConfigError, Refused)}.get(
         supervisor.returncode, DependencyUnavailable
     )
-    raise kind(said[-1] if said else f"the supervisor ended with {supervisor.returncode}; see {log}")
+    raise kind(
+        said[-1].removeprefix("tidegate: ")
+        if said
+        else f"the supervisor ended with {supervisor.returncode}; see {log}"
+    )
