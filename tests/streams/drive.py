@@ -178,3 +178,17 @@ def latencies(drive, slower, panes):
             )
         drive.look({Stratum(drive.state.revision, drive.pane_us, False): measured})
     return drive
+
+
+def reached():
+    """A drive in each state that a specification can be in."""
+    gated = rollout(steps=[Step(weight_bp=1_000, min_calls=50, approval=True), Step(weight_bp=5_000)])
+    yield "initialising", Drive(gated)
+    yield "progressing", Drive(gated).serve_until("progressing")
+    yield "holding", Drive(gated).serve_until("holding")
+    for asked, state in (("promote", "promoting"), ("rollback", "rolling_back"), ("abort", "aborted")):
+        drive = Drive(gated).serve(4)
+        drive.act(asked)
+        yield state, drive
+    yield "succeeded", Drive(rollout()).serve_until("succeeded")
+    yield "rolled_back", Drive(rollout()).serve_until("rolled_back", worse=30)

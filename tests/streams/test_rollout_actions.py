@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.streams.drive import SECOND, START, Drive, action, rollout
+from tests.streams.drive import SECOND, START, Drive, action, reached, rollout
 
 from tidegate.records import DeploymentCommand, DeploymentStatus, Step
 from tidegate_streams.frozen import freeze
@@ -103,20 +103,6 @@ def test_every_event_and_action_in_every_state_is_in_the_table_or_does_nothing()
     for state, event in TRANSITIONS:
         if state in FINISHED:
             assert (state, event) == ("succeeded", "rollback")
-
-
-def reached():
-    """A drive in each state that a specification can be in."""
-    gated = rollout(steps=[Step(weight_bp=1_000, min_calls=50, approval=True), Step(weight_bp=5_000)])
-    yield "initialising", Drive(gated)
-    yield "progressing", Drive(gated).serve_until("progressing")
-    yield "holding", Drive(gated).serve_until("holding")
-    for asked, state in (("promote", "promoting"), ("rollback", "rolling_back"), ("abort", "aborted")):
-        drive = Drive(gated).serve(4)
-        drive.act(asked)
-        yield state, drive
-    yield "succeeded", Drive(rollout()).serve_until("succeeded")
-    yield "rolled_back", Drive(rollout()).serve_until("rolled_back", worse=30)
 
 
 def test_in_every_state_every_action_is_either_carried_out_or_refused_with_a_reason():

@@ -1,9 +1,9 @@
 """The records that the rollout machine writes."""
 
-from tests.streams.drive import HOUR, Drive, latency, rate, rollout
+from tests.streams.drive import HOUR, Drive, latency, rate, reached, rollout
 
 from tidegate import codec
-from tidegate.records import Alert, DeploymentCommand, Step
+from tidegate.records import Alert, DeploymentCommand
 from tidegate_streams.frozen import freeze, thaw
 
 
@@ -23,20 +23,6 @@ def test_every_alert_that_fires_resolves_and_a_pause_of_a_person_is_none():
     assert rolled_back.cause_id == drive.command.command_id
     assert rolled_back.value >= rolled_back.threshold == 100
     assert {pair.key: pair.value for pair in rolled_back.annotations}["summary"] == drive.command.reason
-
-
-def reached():
-    """A drive in each state that a specification can be in."""
-    gated = rollout(steps=[Step(weight_bp=1_000, min_calls=50, approval=True), Step(weight_bp=5_000)])
-    yield "initialising", Drive(gated)
-    yield "progressing", Drive(gated).serve_until("progressing")
-    yield "holding", Drive(gated).serve_until("holding")
-    for asked, state in (("promote", "promoting"), ("rollback", "rolling_back"), ("abort", "aborted")):
-        drive = Drive(gated).serve(4)
-        drive.act(asked)
-        yield state, drive
-    yield "succeeded", Drive(rollout()).serve_until("succeeded")
-    yield "rolled_back", Drive(rollout()).serve_until("rolled_back", worse=30)
 
 
 def test_every_command_is_complete_and_can_be_written():
