@@ -16,7 +16,7 @@ from tidegate.codec import decode
 from tidegate.errors import ContractError, InvariantBroken
 from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.process import Process
-from tidegate_streams import alerts, fold, frozen, published
+from tidegate_streams import alerts, fence, fold, frozen, published
 from tidegate_streams.journal import SNAPSHOT_SECONDS, SNAPSHOT_SHARE, Journal
 from tidegate_streams.meters import Meters
 from tidegate_streams.outbox import Outbox
@@ -25,9 +25,6 @@ from tidegate_streams.shelf import Shelf
 
 STALLED_SECONDS = 60.0
 """A partition that has messages and makes no progress for so long ends the process."""
-
-FENCE_SHARE = 0.5
-"""Nothing is sent when the group was last heard of longer ago than this part of a session."""
 
 _TURN_SECONDS = 0.05
 
@@ -51,8 +48,7 @@ class Journals:
             series_cap=process.settings.series_cap,
         )
         self._epoch = self._recalled = 0
-        self._heard_at = 0.0
-        self._fence_seconds = process.settings.kafka_session_ms / 1_000 * FENCE_SHARE
+        self._fence = fence.Fence(process.settings.kafka_session_ms)
         # One message, or one thing published again, at a time; and nothing at all while a revocation ends.
         self._publishing = asyncio.Lock()
         self._held: dict[int, Journal | None] = {}
@@ -63,7 +59,7 @@ class Journals:
     def assign(self, partitions: set[TP]) -> None:
         """Forget everything and begin anew with these partitions."""
         self._epoch += 1
-        self.heard(time.monotonic())
+        self.heard(fence.now())
         self._held = {partition.partition: None for partition in partitions}
         self._process.not_ready("replaying the journal")
         self._published = asyncio.ensure_future(self._read_back())
@@ -80,9 +76,9 @@ class Journals:
         async with self._publishing:
             pass
 
-    def heard(self, at: float) -> None:
-        """Note that the group counted this process among its members at a time of the monotonic clock."""
-        self._heard_at = at
+    def heard(self, at: fence.Moment) -> None:
+        """Note that the group counted this process among its members at that moment."""
+        self._fence.heard(at)
 
     async def _owns(self, epoch: int) -> bool:
         """Whether the partitions of an assignment are still this process's.
@@ -90,9 +86,7 @@ class Journals:
         One that stood still may have lost them without being told so yet: until the group was heard of again
         it cannot know, and waits.
         """
-        while (  # noqa: ASYNC110 - it is heard of in another thread
-            epoch == self._epoch and time.monotonic() - self._heard_at > self._fence_seconds
-        ):
+        while epoch == self._epoch and self._fence.is_shut:  # noqa: ASYNC110 - heard of in another thread
             await asyncio.sleep(_TURN_SECONDS)
         return epoch == self._epoch
 

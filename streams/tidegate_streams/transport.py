@@ -5,7 +5,6 @@ what the fold expects next. Its producer may reorder on a retry; here it is idem
 """
 
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from faust.types import TP
 
 from tidegate_infra.kafka.client import HEARTBEATS
 from tidegate_infra.settings import Settings
+from tidegate_streams import fence
 
 
 class Positions(Protocol):
@@ -26,8 +26,8 @@ class Positions(Protocol):
     async def revoke(self) -> None:
         """Stop publishing: the partitions may be another process's once this returns."""
 
-    def heard(self, at: float) -> None:
-        """Note that the group counted this process among its members at a time of the monotonic clock."""
+    def heard(self, at: fence.Moment) -> None:
+        """Note that the group counted this process among its members at that moment."""
 
     async def recall(self) -> None:
         """Wait until `begin` may be called."""
@@ -50,7 +50,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         beat = coordinator._do_heartbeat
 
         async def heartbeat() -> bool:
-            sent_at = time.monotonic()
+            sent_at = fence.now()
             taken: bool = await beat()
             if taken:
                 self.app.positions.heard(sent_at)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from tidegate.codec import encode
 from tidegate.records import DeploymentCommand, SourceOffset
 from tidegate_infra.settings import Settings
-from tidegate_streams import journals
+from tidegate_streams import fence, journals
 from tidegate_streams.journals import Journals
 
 START = 1_700_000_000_000_000
@@ -57,6 +57,11 @@ def command(revision):
         offsets=[SourceOffset(topic="llm.partials", partition=2, offset=0)],
         ts=START,
     )
+
+
+def ago(milliseconds):
+    """The moment that was so long ago."""
+    return tuple(at_s - milliseconds / 1_000 for at_s in fence.now())
 
 
 class Shelf:

@@ -11,7 +11,7 @@ from faust.types import TP
 from tidegate import topics
 from tidegate_infra.kafka import client
 from tidegate_infra.settings import Settings
-from tidegate_streams import transport
+from tidegate_streams import fence, transport
 
 PARTITION = 3
 GROUP = "rules"
@@ -22,7 +22,7 @@ class Positions:
 
     def __init__(self) -> None:
         self.next: dict[TP, int] = {}
-        self.signs_of_life: list[float] = []
+        self.signs_of_life: list[fence.Moment] = []
 
     def assign(self, partitions: set[TP]) -> None:
         self.next = {}
@@ -30,7 +30,7 @@ class Positions:
     async def revoke(self) -> None:
         pass
 
-    def heard(self, at: float) -> None:
+    def heard(self, at: fence.Moment) -> None:
         self.signs_of_life.append(at)
 
     async def recall(self) -> None:

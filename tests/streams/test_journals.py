@@ -6,12 +6,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tests.streams.shell import PARTITION, START, assign, assigned, command, decide, run, take
+from tests.streams.shell import PARTITION, START, ago, assign, assigned, command, decide, run, take
 
 from tidegate.errors import InvariantBroken
 from tidegate.records import WindowMetricsBatch
 from tidegate_infra.settings import Settings
-from tidegate_streams import journals, published
+from tidegate_streams import fence, journals, published
 from tidegate_streams.journals import STALLED_SECONDS
 from tidegate_streams.published import Published
 
@@ -142,11 +142,11 @@ def test_nothing_is_sent_until_the_group_was_heard_of_again_after_standing_still
     async def scenario():
         held = await assigned()
         held.outbox.go_on.set()
-        held.heard(time.monotonic() - Settings().kafka_session_ms / 1_000)
+        held.heard(ago(Settings().kafka_session_ms))
         taking = asyncio.create_task(take(held, 0, journal().beat(START)))
         await asyncio.sleep(0.1)
         assert held.outbox.sent == []
-        held.heard(time.monotonic())
+        held.heard(fence.now())
         await taking
         return [one.revision for one in held.outbox.sent]
 
@@ -159,7 +159,7 @@ def test_a_process_that_stood_still_and_lost_its_partitions_sends_nothing_more(k
     async def scenario():
         held = await assigned()
         held.outbox.go_on.set()
-        held.heard(time.monotonic() - Settings().kafka_session_ms / 1_000)
+        held.heard(ago(Settings().kafka_session_ms))
         taking = asyncio.create_task(take(held, 0, journal().beat(START)))
         await asyncio.sleep(0.1)
         await held.revoke()

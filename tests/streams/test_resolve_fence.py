@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from tests.infra.claiming import Between
+from tests.streams.shell import ago
 from tests.streams.test_resolve_process import call, send, thumb, until
 from uuid_utils import uuid7
 
@@ -70,7 +71,7 @@ def test_one_that_stood_still_sends_nothing_more_before_the_group_says_that_it_i
     def put_and_stand_still(*arguments: Any, **more: Any) -> None:
         put(*arguments, **more)
         # All that one who wakes could notice: that time has passed, and what the group says to it.
-        resolver._heard_at_s -= settings.kafka_session_ms / 1_000
+        resolver._fence.heard(ago(settings.kafka_session_ms))
         between._own["commit"] = refuse
 
     resolver._deliveries.put = put_and_stand_still  # type: ignore[method-assign]

@@ -1,6 +1,5 @@
 """The resolver at work: claim what was read, ask the store beside reading on, publish, settle."""
 
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tidegate_infra.kafka.dead_letters import DeadLetter
 from tidegate_infra.kafka.ranges import Place, Range
 from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.process import Process
+from tidegate_streams import fence
 from tidegate_streams.aggregate.deliveries import Deliveries
 from tidegate_streams.resolve.calls import Calls
 from tidegate_streams.resolve.ratings import Answer, Lonely, Outcome, decide, lonely
@@ -36,14 +36,9 @@ RANGE_ROWS = 5_000
 RANGE_BYTES = 16 << 20
 RANGE_MS = 500
 
-FENCE_SHARE = 0.5
-"""Nothing is sent when the group was last heard of longer ago than this part of a session."""
-
 _POLL_S = 0.1
 _PAUSE_S = 1.0
 _TROUBLE_S = 5.0
-# The monotonic clock stands still while a machine is suspended.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def main(process: Process) -> None:
@@ -138,8 +133,7 @@ class Resolver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._asking: list[Future[Asked | None]] = []
         self._ask_at_s = 0.0
-        self._fence_s = settings.kafka_session_ms / 1_000 * FENCE_SHARE
-        self._heard_at_s = -math.inf
+        self._fence = fence.Fence(settings.kafka_session_ms)
         self._trouble = ""
         self._consumer = RangeConsumer(
             settings,
@@ -272,11 +266,11 @@ class Resolver:
 
         One that stood still finds everything as it was, and may have been given up long ago.
         """
-        while time.clock_gettime(_CLOCK) - self._heard_at_s > self._fence_s:
+        while self._fence.is_shut:
             self._wait()
-            asked_at_s = time.clock_gettime(_CLOCK)
+            asked_at = fence.now()
             self._consumer.confirm([range_])
-            self._heard_at_s = asked_at_s
+            self._fence.heard(asked_at)
 
     def _settle(self, ranges: Sequence[Range]) -> None:
         if ranges:
