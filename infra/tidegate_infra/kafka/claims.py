@@ -212,15 +212,16 @@ class RangeConsumer:
         """Offset below which everything is settled, per assigned topic and partition."""
         return {key: track.free_at() for key, track in self._held.tracks.items()}
 
-    def at_end(self) -> frozenset[Place]:
-        """Partitions whose every message is settled; none when Kafka does not answer."""
-        positions = self.positions()
+    def ends(self) -> Mapping[Place, int]:
+        """Where the log of each assigned partition ends: the position there, once everything is settled.
+
+        Nothing when Kafka does not answer.
+        """
         try:
-            ends = self._logs.bounds(list(positions), LATEST)
+            return self._logs.bounds(list(self._held.tracks), LATEST)
         except KafkaException as error:
             _log.warning("log_end_unknown", error=str(error))
-            return frozenset()
-        return frozenset(key for key, offset in positions.items() if ends[key] == offset)
+            return {}
 
     def held_bytes(self) -> int:
         """Bytes of values that were read and are not settled."""

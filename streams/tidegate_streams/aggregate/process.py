@@ -193,19 +193,20 @@ class Aggregate:
         self._watermarks.begin(epoch)
         # The clock first: what the log's end shows afterwards is at least as new.
         clock_us = time.time_ns() // 1_000
-        at_end = frozenset(key for key in self._consumer.at_end() if key in positions)
+        ends = self._consumer.ends()
         beat = self._watermarks.heartbeat(
             self._worker,
             epoch,
             positions,
             {topic: self._consumer.topic_id(topic) for topic in SOURCES},
-            at_end,
+            ends,
             self._consumer.partition_count(CALLS),
             clock_us,
         )
         for partition in range(self._partitions):
             self._deliveries.put(PARTIALS, encode(beat), partition=partition)
-        self._figures.stands(len(positions), len(at_end), self._watermarks.by_partition, clock_us)
+        at_end = sum(source.at_end for source in beat.sources)
+        self._figures.stands(len(positions), at_end, self._watermarks.told, clock_us)
 
 
 def _alike(ranges: Sequence[Range]) -> list[list[Range]]:
