@@ -27,8 +27,11 @@ from tidegate.records import (
     Series,
     UsageOther,
 )
+from tidegate.vocabulary import CLOSED
 from tidegate_infra.kafka import blocks, rules
 from tidegate_infra.kafka.batches import decode_batch
+from tidegate_streams.aggregate.columns import CALL_COLUMNS
+from tidegate_streams.aggregate.ratings import EVALUATION_COLUMNS, FEEDBACK_COLUMNS
 
 CALL = LLMCall(
     event_id="0190a0b0-0000-7000-8000-000000000001",
@@ -72,6 +75,10 @@ SERIES = Series(
     app="a", environment="e", deployment="d", variant="v", operation="chat", provider="p", request_model="m",
     traffic="live", comparable=True,
 )  # fmt: skip
+
+
+FEEDBACK = Feedback(event_id="f", ts=5, tenant="t", name="helpful", kind="stars", given_by="user")
+EVALUATION = Evaluation(event_id="f", ts=5, tenant="t", name="faithful", kind="judge", evaluator="j")
 
 
 def message(offset: int, value: bytes | None) -> Message:
@@ -157,7 +164,7 @@ def test_every_field_arrives_as_it_was_sent() -> None:
                 series=replace(SERIES, traffic="parallel"),
             ),
         ),
-        ("Feedback", Feedback(event_id="f", ts=5, tenant="t", name="helpful", kind="stars", given_by="user")),
+        ("Feedback", FEEDBACK),
         (
             "Evaluation",
             Evaluation(
@@ -234,6 +241,39 @@ def test_bad_bytes_are_refused_with_their_reason_and_the_rest_counts(
     assert [(one.message.offset(), one.reason) for one in batch.rejected] == [(177, reason)]
     assert batch.frame["event_id"].to_list() == [str(i) for i in range(200)]
     assert batch.frame["_offset"].to_list() == [i for i in range(100, 301) if i != 177]
+
+
+def with_text(record: LLMCall | Feedback | Evaluation, field: str, text: bytes) -> bytes:
+    """A record with these bytes as the text of a field."""
+    marked = "\u2603" * (len(text) // 3)
+    dtype = str(type(record).__annotations__[field])
+    value = [marked] if dtype.startswith("list[str]") else marked
+    data = codec.encode(replace(record, **{field: value}))
+    assert marked.encode() in data
+    return data.replace(marked.encode(), text)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [(CALL, CALL_COLUMNS), (FEEDBACK, FEEDBACK_COLUMNS), (EVALUATION, EVALUATION_COLUMNS)],
+    ids=lambda value: type(value).__name__,
+)
+def test_text_that_is_no_utf_8_is_judged_alike_by_who_reads_its_field_and_who_does_not(
+    record: LLMCall | Feedback | Evaluation, columns: tuple[str, ...], slow: bool
+) -> None:
+    name = type(record).__name__
+    texts = [field for field, hint in type(record).__annotations__.items() if "str" in str(hint)]
+    values = messages([with_text(record, field, b"ab\xffcde") for field in texts], first=0)
+    # What stage 1 reads, and what the sink does.
+    for part in (columns, None):
+        batch = decode_batch(values, name, part, slow=slow)
+        refused = {texts[one.message.offset()] for one in batch.rejected}
+        assert refused == set(texts) & set(rules.columns(name))
+        assert {one.reason for one in batch.rejected} == {"undecodable"}
+    for offset, row in rows(batch.frame).items():
+        field = texts[offset]
+        assert "ab\ufffdcde" in row[field] or (row[field] == "other" and field in CLOSED[name]), field
 
 
 def test_an_end_of_stream_stands_apart() -> None:

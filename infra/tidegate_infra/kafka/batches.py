@@ -1,8 +1,9 @@
 """Kafka messages to columns: whole blocks where it goes, record by record where it must.
 
 A record that can be read must also hold what the contract asks (`rules`), so that every reader counts the
-same ones. A block with a corrupt datum is halved until little of it is left, and only that is read one record
-at a time, by another decoder; what fails there alone is refused. Both ways give the same rows.
+same ones, whichever fields they ask for: text of an event that is no UTF-8 is refused where a rule reads it,
+and mended elsewhere. A block with a corrupt datum is halved until little of it is left, and only that is read
+one record at a time, by another decoder; what fails there alone is refused. Both ways give the same rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -190,6 +191,7 @@ class _Decoder:
         self.messages = messages
         self.reader = reader
         self.columns = columns
+        self.exact = frozenset(rules.columns(reader.name) or columns)
         self.registry = registry
         self.slow = slow
         self.frames: list[pl.DataFrame] = []
@@ -260,7 +262,9 @@ class _Decoder:
                     record = codec.as_dict(codec.decode(value, expect=self.reader.record))
                     rows.append({"_row": row, **{column: record[column] for column in present}})
                 else:
-                    rows.append({"_row": row, **read_datum(version, datums.start, value, present)})
+                    rows.append(
+                        {"_row": row, **read_datum(version, datums.start, value, present, self.exact)}
+                    )
             except ContractError as error:
                 self.rejected.append(Rejected(self.messages[row], error.reason, error.detail))
         self.alone += len(datums.rows)

@@ -3,10 +3,13 @@
 Whatever one way takes for a record the other must take for the same one, also where the bytes are such as no
 writer makes: a range counts the same when it is done again the slow way. So a Boolean is true only as 1, any
 branch of a union but the first is the second, and of text that is passed over only the length is looked at.
+
+What passes over a field must not count what another refuses for that field. So text that is no UTF-8 is
+refused only in fields that everybody reads; elsewhere the bytes that are wrong become U+FFFD.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
@@ -22,10 +25,12 @@ _LONGEST = 10
 _LEAST = -(2**63)
 _MOST_DECIMAL_BYTES = 16
 _WIDE = Context(prec=60)
-_readers: dict[tuple[bytes, tuple[str, ...]], Reader] = {}
+_readers: dict[tuple[bytes, tuple[str, ...], frozenset[str]], Reader] = {}
 
 
-def read_datum(version: Version, start: int, value: bytes, columns: Sequence[str]) -> dict[str, Any]:
+def read_datum(
+    version: Version, start: int, value: bytes, columns: Sequence[str], exact: Collection[str]
+) -> dict[str, Any]:
     """Decode one datum.
 
     Parameters
@@ -38,16 +43,19 @@ def read_datum(version: Version, start: int, value: bytes, columns: Sequence[str
         The framed datum.
     columns
         Fields to decode; the others are skipped.
+    exact
+        Those whose text must be UTF-8.
 
     Raises
     ------
     ContractError
         When the datum is malformed, or longer than its schema says.
     """
-    key = version.fingerprint, tuple(columns)
+    key = version.fingerprint, tuple(columns), frozenset(exact)
     if key not in _readers:
         schema = versions.plain_times(versions.container_schema(version))
-        _readers[key] = _record(schema["fields"], frozenset(columns))
+        texts = {column: _text if column in exact else _mended_text for column in columns}
+        _readers[key] = _record(schema["fields"], texts)
     try:
         record, end = _readers[key](value, start)
     except (IndexError, ValueError, struct.error) as error:
@@ -57,10 +65,8 @@ def read_datum(version: Version, start: int, value: bytes, columns: Sequence[str
     return {column: record[column] for column in columns}
 
 
-def _record(fields: Sequence[dict[str, Any]], kept: frozenset[str] | None = None) -> Reader:
-    readers = [
-        (field["name"], _reader(field["type"], kept is None or field["name"] in kept)) for field in fields
-    ]
+def _record(fields: Sequence[dict[str, Any]], texts: Mapping[str, Reader | None]) -> Reader:
+    readers = [(field["name"], _reader(field["type"], texts.get(field["name"]))) for field in fields]
 
     def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
         record = {}
@@ -71,20 +77,21 @@ def _record(fields: Sequence[dict[str, Any]], kept: frozenset[str] | None = None
     return read
 
 
-def _reader(schema: Any, kept: bool) -> Reader:
+def _reader(schema: Any, text: Reader | None) -> Reader:
+    """Return what reads a field, and text in it by `text`; or passes over it when there is none."""
     match schema:
         case ["null", inner]:
-            return _nullable(_reader(inner, kept))
+            return _nullable(_reader(inner, text))
         case {"type": "record", "fields": fields}:
-            return _record(fields, None if kept else frozenset())
+            return _record(fields, {field["name"]: text for field in fields})
         case {"type": "array", "items": items}:
-            return _array(_reader(items, kept), kept)
-        case {"type": "bytes", "logicalType": "decimal", "scale": scale} if kept:
+            return _array(_reader(items, text), text is not None)
+        case {"type": "bytes", "logicalType": "decimal", "scale": scale} if text is not None:
             return _decimal(scale)
         case {"type": inner}:
-            return _reader(inner, kept)
-        case "string" if kept:
-            return _text
+            return _reader(inner, text)
+        case "string" if text is not None:
+            return text
         case "string" | "bytes":
             return _bytes
         case "long" | "int":
@@ -117,6 +124,11 @@ def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
 def _text(data: bytes, at: int) -> tuple[str, int]:
     value, at = _bytes(data, at)
     return value.decode(), at
+
+
+def _mended_text(data: bytes, at: int) -> tuple[str, int]:
+    value, at = _bytes(data, at)
+    return value.decode(errors="replace"), at
 
 
 def _boolean(data: bytes, at: int) -> tuple[bool, int]:
