@@ -137,6 +137,12 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("kind: Rollout", "kind: Rollout\nalpha: {rollback: 0.5}", 3, 19, "alpha.rollback", "below 0.5"),
         ("kind: Rollout", "kind: Rollout\nalpha: {promotion: 0}", 3, 20, "alpha.promotion", "above 0"),
         ("kind: Rollout", "kind: Rollout\nmaxDuration: 3 weeks", 3, 14, "maxDuration", "30s, 10m, 1h30m"),
+        ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24, to: 2026-12-27T00:00Z}]", 3, 18,
+         "freezes[0].from", "must say its time zone"),
+        ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24T08:00Z, to: soon}]", 3, 41,
+         "freezes[0].to", "'soon' is no time"),
+        ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24T08:00Z, to: 2026-12-24 07:00 UTC}]", 3,
+         11, "freezes[0]", "it ends before it begins"),
         ("gpt-4-0613", f"{'ö' * 129}", 14, 12, "variants.june.model", "has 258 bytes: events have names of"),
         ("gpt-4-0613", "''", 14, 12, "variants.june.model", "is empty"),
         ("error_rate", f"feedback.{'x' * 257}", 20, 5, "metrics[0]", "has 257 bytes"),
@@ -242,6 +248,37 @@ def test_durations_are_written_as_people_do(written, us):
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        "2026-12-24T18:00+01:00",
+        "2026-12-24T17:00Z",
+        "2026-12-24 18:00 Europe/Berlin",
+        "2026-12-24 17:00:00 UTC",
+    ],
+)
+def test_a_time_carries_its_zone(written):
+    assert quantities.moment(written) == 1_798_131_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("2026-12-24T18:00", "must say its time zone, once"),
+        ("2026-12-24T18:00Z Europe/Berlin", "must say its time zone, once"),
+        ("2026-12-24 18:00 Europe/Berlni", "is no known time zone"),
+        ("2026-12-24 18:00 ../../etc/passwd", "is no known time zone"),
+        ("2026-10-25 02:30 Europe/Berlin", "falls into a change of the clocks"),
+        ("2026-03-29 02:30 Europe/Berlin", "falls into a change of the clocks"),
+        ("24.12.2026 18:00", "is no time"),
+        ("", "is no time"),
+    ],
+)
+def test_a_time_that_could_be_several_is_refused(written, message):
+    with pytest.raises(ValueError, match=message):
+        quantities.moment(written)
+
+
+@pytest.mark.parametrize(
     ("metric", "written", "kind", "value"),
     [
         ("error_rate", "1.10 odds", "odds", 1.10),
@@ -266,15 +303,16 @@ def test_a_step_without_any_call_is_refused_since_it_would_end_at_once():
 
 def known_keys():
     """Keys of every section, as a mistake in it lists them."""
+    freeze = "{from: 2026-12-24T08:00Z, to: 2026-12-25T08:00Z, zzzzzz: 1}"
     unknown = replace_lines(
-        ("kind: Rollout", "kind: Rollout\nalpha: {zzzzzz: 1}\nzzzzzz: 1"),
+        ("kind: Rollout", f"kind: Rollout\nalpha: {{zzzzzz: 1}}\nzzzzzz: 1\nfreezes: [{freeze}]"),
         ("  tenant: acme", "  tenant: acme\n  zzzzzz: 1"),
         ("    role: baseline", "    role: baseline\n    zzzzzz: 1"),
         ("    minCalls: 500", "    minCalls: 500\n    zzzzzz: 1"),
         ("    rollbackMargin: +5%", "    rollbackMargin: +5%\n    zzzzzz: 1"),
     )
     found = problems(unknown)
-    assert len(found) == 6
+    assert len(found) == 7
     return {key for problem in found for key in problem.message.partition("use one of ")[2].split(", ")}
 
 
@@ -295,7 +333,9 @@ def test_the_page_explains_every_key_and_every_metric():
         assert f"`{name}NAME`" in PAGE if name.endswith(".") else f"`{name}`" in PAGE
 
 
-def test_the_example_on_the_page_is_the_example_file():
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+def test_the_examples_on_the_page_are_fine_and_the_first_is_the_example_file():
+    block, *parts = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     on_page = replace(load(block, "page"), source_yaml="")
     assert on_page == replace(rollout_file.read(ROOT / "docs/examples/minimal.yaml"), source_yaml="")
+    for part in parts:
+        assert load(block + part, "page") != on_page

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tidegate.limits import LONGEST_NAME_BYTES
 from tidegate.metrics import Metric
@@ -113,6 +115,47 @@ def time_limit(value: str) -> int:
     if us == 0:
         raise ValueError(f"{value!r} leaves no time: write a limit such as 24h")
     return us
+
+
+def moment(value: str) -> int:
+    """Point in time in microseconds of the epoch: ``2026-12-24T18:00Z``, ``2026-12-24 18:00 Europe/Berlin``.
+
+    The time zone is part of it: the machines that read a rollout file stand anywhere.
+    """
+    written, _, zone = value.strip().partition(" ")
+    if zone[:1].isdigit():
+        clock, _, zone = zone.partition(" ")
+        written = f"{written}T{clock}"
+    try:
+        time = datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError(f"{value[:60]!r} is no time: write it as 2026-12-24T18:00+01:00") from None
+    zone = zone.strip()
+    if time.tzinfo is not None and not zone:
+        return _epoch_us(time)
+    if time.tzinfo is not None or not zone:
+        raise ValueError(
+            f"{value!r} must say its time zone, once: write 2026-12-24T18:00+01:00, 2026-12-24T17:00Z or "
+            f"2026-12-24 18:00 Europe/Berlin"
+        )
+    try:
+        place = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{zone[:40]!r} is no known time zone: write one such as Europe/Berlin, or +01:00"
+        ) from None
+    readings = {_epoch_us(time.replace(tzinfo=place, fold=fold)) for fold in (0, 1)}
+    if len(readings) > 1:
+        raise ValueError(
+            f"{value!r} falls into a change of the clocks, where it is no time or two: write an offset such "
+            f"as +01:00 instead of the zone"
+        )
+    return readings.pop()
+
+
+def _epoch_us(time: datetime) -> int:
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def share(value: str) -> int:

@@ -7,7 +7,7 @@ import xxhash
 
 from tidegate import codec
 from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
-from tidegate.records import DecisionMetric, Rollout, Step, Variant
+from tidegate.records import DecisionMetric, Freeze, Rollout, Step, Variant
 from tidegate_infra.document import Element, FileError, Section, suggestion
 from tidegate_infra.rollout_file import quantities
 from tidegate_infra.rollout_file.quantities import Margin
@@ -87,11 +87,12 @@ def specification(root: Element, text: str) -> Rollout:
         ),
         alpha_rollback=alpha_rollback,
         alpha_promotion=alpha_promotion,
+        freezes=_freezes(top),
         variants=variants,
         steps=steps,
         metrics=metrics,
     )
-    top.close(later=("freezes", "filters"))
+    top.close(later=("filters",))
     if root.problems.found:
         raise FileError(root.problems.found)
     plan = codec.as_json(replace(spec, source_yaml=""))
@@ -125,6 +126,22 @@ def _alphas(top: Section) -> tuple[float, float]:
     promotion = section.optional("promotion", quantities.alpha, DEFAULT_ALPHA_PROMOTION)
     section.close()
     return rollback, promotion
+
+
+def _freezes(top: Section) -> list[Freeze]:
+    element = top.take("freezes")
+    freezes = []
+    for item in () if element is None else element.items():
+        section = item.section()
+        starts_at = section.required("from", quantities.moment, "2026-12-24T18:00+01:00")
+        ends_at = section.required("to", quantities.moment, "2027-01-02T08:00+01:00")
+        section.close()
+        if starts_at is None or ends_at is None:
+            continue
+        if ends_at <= starts_at:
+            item.complain("it ends before it begins: `to` must be later than `from`")
+        freezes.append(Freeze(starts_at=starts_at, ends_at=ends_at))
+    return freezes
 
 
 def _variants(top: Section) -> list[Variant]:

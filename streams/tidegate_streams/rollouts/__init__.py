@@ -8,6 +8,7 @@
 ``findings``      the event that a look calls for
 ``following``     what an event leads to
 ``actions``       what people ask for
+``freezes``       the times in which nothing advances
 ``outputs``       the records: commands, evidence, progress, alerts, refusals
 ``reasons``, ``words``   the same in sentences
 ``state``         what is remembered of a deployment

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tidegate.records import RolloutAction
-from tidegate_streams.rollouts import outputs, reasons
+from tidegate_streams.rollouts import freezes, outputs, reasons
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
 from tidegate_streams.rollouts.outputs import Position
@@ -18,7 +18,7 @@ def act(state: State, action: RolloutAction, at: Position) -> tuple[State, Outpu
     if action.expires_at is not None and at.watermark_us is not None and at.watermark_us >= action.expires_at:
         detail = reasons.expired(action)
         return state, [outputs.refusal(state, action.action_id, "expired", detail, now_us)]
-    problem = _objection(state, action)
+    problem = _objection(state, action, now_us)
     if problem:
         return state, [outputs.refusal(state, action.action_id, "rejected", problem, now_us)]
     if action.action == "approve":
@@ -37,7 +37,7 @@ def act(state: State, action: RolloutAction, at: Position) -> tuple[State, Outpu
     return state, published
 
 
-def _objection(state: State, action: RolloutAction) -> str | None:
+def _objection(state: State, action: RolloutAction, now_us: int) -> str | None:
     """Why an action is not carried out, in a sentence; None when it is."""
     spec = state.plan
     if action.generation < spec.generation:
@@ -53,8 +53,15 @@ def _objection(state: State, action: RolloutAction) -> str | None:
     if state.held_for == "loss" and action.action not in ("rollback", "abort", "promote"):
         return reasons.needs_evidence(action)
     waits_to_start = state.started_us is None
+    end_us = freezes.until(spec.freezes, now_us)
+    if end_us is not None and (
+        action.action in ("advance", "promote") or (action.action == "resume" and waits_to_start)
+    ):
+        return reasons.frozen(action, end_us)
     if action.action == "pause" and state.held_for == "person":
         return reasons.already_paused()
+    if action.action == "pause" and waits_to_start:
+        return reasons.thaws_by_itself()
     if action.action == "resume" and state.state == "initialising" and not waits_to_start:
         return reasons.impossible(action.action, state.state)
     if action.action == "advance" and waits_to_start:

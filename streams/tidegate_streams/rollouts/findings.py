@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tidegate_streams import users
 from tidegate_streams.partials import PANE_US
-from tidegate_streams.rollouts import verdicts
+from tidegate_streams.rollouts import freezes, verdicts
 from tidegate_streams.rollouts.outputs import candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
@@ -22,35 +22,41 @@ def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None
     spec = state.plan
     if state.state in ("promoting", "rolling_back"):
         return "settled" if pane_end_us > state.settled_us else None
+    frozen = freezes.until(spec.freezes, pane_end_us) is not None
     if state.started_us is None:
-        return None
+        return "thawed" if state.held_for == "freeze" and not frozen else None
     if judgement.harmful:
         return "harm"
     warm = pane_end_us - PANE_US >= state.settled_us
     if state.state == "initialising":
         if warm and state.anchored:
             return "warm"
-        return _overdue(state, judgement) if _is_overdue(state, pane_end_us) else None
+        return _overdue(state, judgement, frozen) if _is_overdue(state, pane_end_us) else None
     gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
     if state.state == "holding" and (state.held_for != "approval" or gated):
         return None
     if warm and not judgement.suspects and is_exposed(state):
         last = state.step == len(spec.steps) - 1
-        if not last or (judgement.safe and is_exposed_in_all(state)):
-            return "unapproved" if gated else "safe" if last else "exposed"
+        complete = not last or (judgement.safe and is_exposed_in_all(state))
+        if complete and gated:
+            return "unapproved"
+        if complete and not frozen:
+            return "safe" if last else "exposed"
     if state.state == "progressing" and _is_overdue(state, pane_end_us):
-        return _overdue(state, judgement)
+        return _overdue(state, judgement, frozen)
     return None
 
 
-def _overdue(state: State, judgement: Judgement) -> str:
+def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
     """What an inconclusive end means; whoever asked for promotion did not ask for it without data."""
     spec = state.plan
     if spec.on_inconclusive != "promote":
         return f"overdue_{spec.on_inconclusive}"
     seen = all(judgement.verdicts[m.name] in ("pass", "inconclusive") for m in spec.metrics if not m.muted)
     exposed = state.state == "progressing" and is_exposed_in_all(state)
-    return "overdue_promote" if seen and exposed and not judgement.suspects else "overdue_hold"
+    if seen and exposed and not judgement.suspects:
+        return None if frozen else "overdue_promote"
+    return "overdue_hold"
 
 
 def is_exposed(state: State) -> bool:
@@ -82,6 +88,10 @@ def _is_approved(state: State, now_us: int) -> bool:
 def _is_overdue(state: State, now_us: int) -> bool:
     spec = state.plan
     step_us = spec.steps[state.step].max_duration_us
-    return now_us - state.clock_us >= spec.max_duration_us or (
-        step_us is not None and now_us - state.step_clock_us >= step_us
+    return _elapsed_us(state, state.clock_us, now_us) >= spec.max_duration_us or (
+        step_us is not None and _elapsed_us(state, state.step_clock_us, now_us) >= step_us
     )
+
+
+def _elapsed_us(state: State, since_us: int, now_us: int) -> int:
+    return freezes.unfrozen_us(state.plan.freezes, since_us, now_us)

@@ -17,7 +17,13 @@ Outputs = list[Any]
 MIN_WARMUP_US = 30_000_000
 """Right after a change of weights only quick answers have come back: at least that long does not count."""
 
-_HELD_FOR = {"unapproved": "approval", "overdue_hold": "time", "pause": "person", "start_paused": "person"}
+_HELD_FOR = {
+    "start_frozen": "freeze",
+    "start_paused": "person",
+    "unapproved": "approval",
+    "overdue_hold": "time",
+    "pause": "person",
+}
 
 
 def follow(

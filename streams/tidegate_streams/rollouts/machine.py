@@ -10,7 +10,7 @@ from tidegate.errors import InvariantBroken
 from tidegate.records import Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key
 from tidegate_streams import alerts
-from tidegate_streams.rollouts import outputs, reasons, verdicts
+from tidegate_streams.rollouts import freezes, outputs, reasons, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
@@ -69,9 +69,10 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         waiting=before.waiting,
         anchored=at.watermark_us is not None,
     )
-    event = "start_paused" if spec.paused else "start"
+    frozen = freezes.until(spec.freezes, now_us) is not None
+    event = "start_paused" if spec.paused else "start_frozen" if frozen else "start"
     following, started = follow(
-        following, event, at, now_us, reasons.started(spec), actor=spec.actor, actor_kind="human"
+        following, event, at, now_us, reasons.started(spec, now_us), actor=spec.actor, actor_kind="human"
     )
     following, acted = act_on_waiting(following, at)
     return following, [*published, *started, *acted, outputs.progress(following, judge(following), at)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tidegate.records import DecisionMetric, Rollout, RolloutAction
 from tidegate_streams import users
-from tidegate_streams.rollouts import outputs, words
+from tidegate_streams.rollouts import freezes, outputs, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.verdicts import Judgement
@@ -16,12 +16,20 @@ _OVERDUE = {
 }
 
 
-def started(spec: Rollout) -> str:
+def started(spec: Rollout, now_us: int) -> str:
     """A specification was taken in."""
     new, why = candidate(spec).name, f" ({spec.reason})" if spec.reason else ""
     if spec.paused:
         return f"{new} waits, paused, before its first step{why}; resume starts it."
+    if freezes.until(spec.freezes, now_us) is not None:
+        return f"{new} waits before its first step{why}: {_frozen(spec, now_us)}."
     return f"{new} starts at {words.weight(spec.steps[0].weight_bp)} beside {baseline(spec).name}{why}."
+
+
+def _frozen(spec: Rollout, now_us: int) -> str:
+    """Until when nothing advances; empty when nothing stands in the way."""
+    end_us = freezes.until(spec.freezes, now_us)
+    return "" if end_us is None else f"a freeze holds it until {words.moment(end_us)}"
 
 
 def superseded(spec: Rollout) -> str:
@@ -46,6 +54,8 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     if event == "settled":
         now_serves = new if state.state == "promoting" else base
         return f"{now_serves} serves all traffic."
+    if event == "thawed":
+        return f"The freeze is over: {new} starts at {words.weight(step.weight_bp)} beside {base}."
     if event == "warm":
         return f"The warm-up is over: {new} is compared with {base} from now on."
     if event == "unapproved":
@@ -100,6 +110,9 @@ def waiting(state: State, judgement: Judgement) -> str:
     elif step.min_units and calls:
         served.append("users are not reported")
     text = f"{_place(state)}: {words.joined(served)} so far."
+    frozen = _frozen(spec, state.looked_until_us or 0)
+    if frozen:
+        text += f" {frozen[0].upper()}{frozen[1:]}; harm still rolls back."
     if judgement.suspects:
         return f"{text} It stays while {words.joined(list(judgement.suspects))} looks harmful."
     if state.step == len(spec.steps) - 1:
@@ -221,9 +234,22 @@ def impossible(action: str, state: str) -> str:
     return f"{action} is not possible while the rollout is {state}"
 
 
+def frozen(action: RolloutAction, end_us: int) -> str:
+    """It would send more traffic to the candidate in a freeze."""
+    return (
+        f"{action.action} is not possible in a freeze, which ends {words.moment(end_us)}: wait for its end, "
+        f"or apply the rollout with other freezes"
+    )
+
+
 def already_paused() -> str:
     """There is nothing to pause."""
     return "it is paused already: resume starts it again"
+
+
+def thaws_by_itself() -> str:
+    """There is nothing to pause before the end of a freeze."""
+    return "it has not started and waits for the end of a freeze: abort it, or apply it with `paused: true`"
 
 
 def not_started() -> str:

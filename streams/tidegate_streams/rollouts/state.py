@@ -39,7 +39,8 @@ class State:
     state
         One of `machine.STATES`; empty before the first specification.
     held_for
-        In `holding`: ``approval``, ``time``, ``person`` or ``loss`` of its evidence; else empty.
+        In `holding`: ``approval``, ``time``, ``person`` or ``loss`` of its evidence. Before the first step:
+        ``person`` or ``freeze``. Else empty.
     deleted
         Whether the specification was withdrawn.
     step

@@ -33,11 +33,13 @@ TRANSITIONS: dict[tuple[str, str], Transition] = {
         # What a specification does.
         ((NEW,), "start", "initialising", "start"),
         ((NEW,), "start_paused", "initialising", "pause"),
+        ((NEW,), "start_frozen", "initialising", "hold"),
         (MOVING, "superseded", "superseded", None),
         ((*LIVE, "promoting"), "deleted", "aborted", "abort"),
         # What a look finds, in the order in which it is asked for.
         (("promoting",), "settled", "succeeded", None),
         (("rolling_back",), "settled", "rolled_back", None),
+        (("initialising",), "thawed", "initialising", "start"),
         (LIVE, "harm", "rolling_back", "rollback"),
         (("initialising",), "warm", "progressing", None),
         (("progressing",), "unapproved", "holding", "hold"),

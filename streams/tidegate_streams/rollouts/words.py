@@ -1,6 +1,7 @@
 """Evidence and decisions in sentences that a person understands without knowing the tests."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 from tidegate.metrics import find
 from tidegate.records import DecisionMetric
@@ -38,6 +39,12 @@ def duration(us: float) -> str:
         if us >= unit:
             return f"{us / unit:.3g} {name}"
     return f"{us:.3g} us"
+
+
+def moment(us: int) -> str:
+    """Write a point in event time: 2026-12-24 17:00 UTC."""
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def quantity(metric: str, value: float) -> str:
