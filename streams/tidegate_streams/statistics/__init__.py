@@ -5,4 +5,5 @@
 ``margins``       a margin in points or percent as a person states it -> that line
 ``exceedances``   latency, cost and tokens as counts above an earlier quantile of the baseline
 ``combination``   several metrics -> one decision, and which metric is to blame
+``sample_ratio``  units assigned -> did the variants get the shares that were asked for
 """
