@@ -6,4 +6,5 @@
 ``exceedances``   latency, cost and tokens as counts above an earlier quantile of the baseline
 ``combination``   several metrics -> one decision, and which metric is to blame
 ``sample_ratio``  units assigned -> did the variants get the shares that were asked for
+``dependence``    how much alike the calls of a unit are, and evidence that allows for it
 """

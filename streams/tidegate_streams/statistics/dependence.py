@@ -1,0 +1,176 @@
+"""Calls of one unit resemble each other: how much noise that adds, and evidence that allows for it.
+
+Variants are assigned to units (users, sessions), while metrics count calls. Ten calls of one user are then
+less than ten witnesses. The *design effect* is the variance of a rate over what it were with independent
+calls; a curve divided by it (*tempered*) is as steep as so much less evidence, so that its e-values err as
+seldom as those of independent calls.
+
+Two ways to know it, both from traffic that serves one variant (A/A): moments of the calls and bad events of
+each unit (`UnitSums`), or the spread of differences between random halves of the units (`HalfSums`), which
+needs no unit to be followed. Never take it from the rollout that it is to judge: a harmful candidate changes
+it.
+
+Assumptions and limits: tempering is right for many units, none of which dominates (it matches mean and
+variance, not the exact law), and for history that resembles what comes. It lies with fewer than some hundred
+units, or when a few of them make most calls. A design effect is at least 1: less would sharpen evidence on
+the word of noise.
+
+References
+----------
+J. N. K. Rao, A. J. Scott, "A simple method for the analysis of clustered binary data", Biometrics 48, 1992,
+section 2: the ratio estimator's variance over the binomial one. W. G. Cochran, "Sampling techniques", 3rd
+edition, 1977, section 6.3 (variance of a ratio).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.errors import InvariantBroken
+from tidegate_streams.statistics.emix import Counts, Floats
+
+FEWEST_UNITS = 100
+FEWEST_BLOCKS = 30
+"""With which the standard error of a design effect from halves is a quarter of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSums:
+    """Moments of many units; those of two sets of units add up.
+
+    Parameters
+    ----------
+    units
+        How many.
+    bad, calls
+        Bad events and calls, over all units.
+    bad_squared, bad_times_calls, calls_squared
+        Sums over units of bad events squared, of bad events times calls, and of calls squared.
+    """
+
+    units: int = 0
+    bad: int = 0
+    calls: int = 0
+    bad_squared: int = 0
+    bad_times_calls: int = 0
+    calls_squared: int = 0
+
+    @classmethod
+    def of(cls, bad: npt.ArrayLike, calls: npt.ArrayLike) -> Self:
+        """Sums of units that are complete.
+
+        Parameters
+        ----------
+        bad, calls
+            Bad events and calls of each unit, shape (units,), whole numbers.
+        """
+        y, m = np.asarray(bad), np.asarray(calls)
+        if y.shape != m.shape or not (np.isfinite(y) & np.isfinite(m) & (y >= 0) & (y <= m)).all():
+            raise InvariantBroken("units have more bad events than calls, or counts that are no numbers")
+        y, m = y.astype(np.int64).ravel(), m.astype(np.int64).ravel()
+        return cls(len(m), int(y.sum()), int(m.sum()), int(y @ y), int(y @ m), int(m @ m))
+
+    def __add__(self, other: "UnitSums") -> "UnitSums":
+        return UnitSums(
+            self.units + other.units,
+            self.bad + other.bad,
+            self.calls + other.calls,
+            self.bad_squared + other.bad_squared,
+            self.bad_times_calls + other.bad_times_calls,
+            self.calls_squared + other.calls_squared,
+        )
+
+    def design_effect(self) -> float | None:
+        """Variance of the rate over that of independent calls, at least 1; None while it cannot be known.
+
+        That is with fewer than `FEWEST_UNITS` units, or without both good and bad events.
+        """
+        if self.units < FEWEST_UNITS or not 0 < self.bad < self.calls:
+            return None
+        rate = self.bad / self.calls
+        between = self.bad_squared - 2 * rate * self.bad_times_calls + rate**2 * self.calls_squared
+        return max(1.0, between / (rate * (1 - rate) * self.calls))
+
+
+@dataclass(frozen=True, slots=True)
+class HalfSums:
+    """What blocks of time say of two random halves of the units that had the same variant.
+
+    Parameters
+    ----------
+    blocks
+        Blocks that had something to compare. A block must be long beside the time that a unit stays: what
+        one unit does in two blocks is missed.
+    squares
+        Sum over blocks of the squared excess of one half's bad events.
+    variance
+        Sum of the variances that these had if calls were independent.
+    """
+
+    blocks: int = 0
+    squares: float = 0.0
+    variance: float = 0.0
+
+    @classmethod
+    def of(cls, strata: list[Counts]) -> Self:
+        """Sums of one block.
+
+        Parameters
+        ----------
+        strata
+            Its strata, with one half of the units as baseline and the other as candidate. They are compared
+            within strata only, as variants are.
+        """
+        excess, variance = 0.0, 0.0
+        for s in strata:
+            n, k = s.n_baseline + s.n_candidate, s.k_baseline + s.k_candidate
+            if n > 1:
+                excess += s.k_candidate - s.n_candidate * k / n
+                variance += s.n_candidate * s.n_baseline * k * (n - k) / (n * n * (n - 1))
+        if not math.isfinite(variance):
+            raise InvariantBroken(f"counts of halves are no numbers: {strata}")
+        return cls(int(variance > 0), excess**2, variance)
+
+    def __add__(self, other: "HalfSums") -> "HalfSums":
+        return HalfSums(
+            self.blocks + other.blocks, self.squares + other.squares, self.variance + other.variance
+        )
+
+    def design_effect(self) -> float | None:
+        """Spread of the halves over that of independent calls, at least 1; None before `FEWEST_BLOCKS`.
+
+        Its standard error is sqrt(2 / blocks) of it.
+        """
+        if self.blocks < FEWEST_BLOCKS:
+            return None
+        return max(1.0, self.squares / self.variance)
+
+
+def tempered(curve: Floats, design_effect: float) -> Floats:
+    """Take from a curve what dependence lends it.
+
+    Parameters
+    ----------
+    curve
+        Log-likelihoods or log factors, any shape; a stratum's or a sum.
+    design_effect
+        At least 1, known before the strata were seen. While none is known, 1 says that calls are independent.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape; e-values, estimate and confidence sequence are read from it as from any curve.
+
+    Notes
+    -----
+    Where calls are independent after all, an e-value stays one (Jensen): tempering then costs time, never
+    truth.
+    """
+    if not 1 <= design_effect < math.inf:
+        raise InvariantBroken(
+            f"a design effect of {design_effect} is refused: it is at least 1, and 1 where none is known"
+        )
+    return curve / design_effect

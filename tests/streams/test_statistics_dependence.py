@@ -1,0 +1,125 @@
+"""Calls of one unit that resemble each other: how much noise they add, and evidence that allows for it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from tidegate.errors import InvariantBroken
+from tidegate_streams.statistics import emix
+from tidegate_streams.statistics.dependence import HalfSums, UnitSums, tempered
+from tidegate_streams.statistics.emix import Counts
+
+units = st.lists(st.integers(0, 40).flatmap(lambda m: st.tuples(st.integers(0, m), st.just(m))), max_size=12)
+
+
+def sums(pairs):
+    return UnitSums.of([bad for bad, _ in pairs], [calls for _, calls in pairs])
+
+
+def sessions(rng, n, icc, rate=0.05, mean_calls=6):
+    """Bad events and calls of units whose own rates differ; variance rate (1 - rate) icc."""
+    calls = rng.geometric(1 / mean_calls, n)
+    spread = 1 / icc - 1 if icc else None
+    own = rng.beta(rate * spread, (1 - rate) * spread, n) if spread else np.full(n, rate)
+    return rng.binomial(calls, own), calls
+
+
+@settings(max_examples=60, deadline=None)
+@given(units, units, units)
+def test_sums_of_units_merge_in_any_grouping(a, b, c):
+    assert (sums(a) + sums(b)) + sums(c) == sums(c) + (sums(b) + sums(a)) == sums([*a, *b, *c])
+
+
+@pytest.mark.parametrize("copies", [1, 2, 7])
+def test_a_unit_that_answers_for_all_of_its_calls_counts_as_one(copies):
+    bad = np.repeat([0, 1], [900, 100]) * copies
+    assert UnitSums.of(bad, np.full(1_000, copies)).design_effect() == pytest.approx(copies)
+
+
+@pytest.mark.parametrize(("icc", "expected"), [(0.0, 1.0), (0.1, 2.0), (0.3, 4.0)])
+def test_the_design_effect_is_that_of_the_intraclass_correlation(icc, expected):
+    rng = np.random.default_rng(51)
+    assert UnitSums.of(*sessions(rng, 40_000, icc)).design_effect() == pytest.approx(expected, rel=0.08)
+
+
+def test_it_is_never_below_one_even_where_units_take_turns():
+    assert UnitSums.of(np.full(500, 1), np.full(500, 2)).design_effect() == 1
+
+
+@pytest.mark.parametrize(("bad", "n"), [(0, 500), (1, 500), (0, 0)])
+def test_it_is_unknown_without_both_good_and_bad_events(bad, n):
+    assert UnitSums.of(np.full(n, bad), np.ones(n)).design_effect() is None
+
+
+def test_it_is_unknown_with_few_units_or_blocks():
+    assert UnitSums.of([0, 1] * 49, [1, 1] * 49).design_effect() is None
+    assert sum([HalfSums.of([Counts(50, 50, 3, 1)])] * 29, HalfSums()).design_effect() is None
+
+
+@pytest.mark.parametrize(("bad", "calls"), [([2], [1]), ([math.nan], [1]), ([-1], [1]), ([0, 0], [1])])
+def test_units_that_cannot_be_are_refused(bad, calls):
+    with pytest.raises(InvariantBroken, match="bad events"):
+        UnitSums.of(bad, calls)
+
+
+def test_halves_of_no_block_with_a_choice_say_nothing():
+    nothing = HalfSums.of([Counts(), Counts(9, 0, 3, 0), Counts(5, 5, 0, 0), Counts(5, 5, 5, 5)])
+    assert nothing == HalfSums()
+    assert (nothing + nothing).design_effect() is None
+
+
+def test_random_halves_show_the_same_design_effect_as_their_units():
+    rng, whole, halves = np.random.default_rng(52), UnitSums(), HalfSums()
+    for _ in range(400):
+        bad, calls = sessions(rng, 300, 0.3)
+        other = rng.random(300) < 0.5
+        whole += UnitSums.of(bad, calls)
+        counts = [int(sums[who].sum()) for sums in (calls, bad) for who in (~other, other)]
+        halves += HalfSums.of([Counts(*counts)])
+    assert halves.design_effect() == pytest.approx(whole.design_effect(), rel=4 * math.sqrt(2 / 400))
+
+
+def test_tempered_evidence_of_independent_calls_is_still_evidence():
+    """All outcomes of a stratum: the mean e-value under the null falls below one, and not to nothing."""
+    at, n_b, n_c, k = emix.points(0.0, math.log(1.5)), 12, 8, 6
+    tables = [Counts(n_b, n_c, k - j, j) for j in range(max(0, k - n_b), min(n_c, k) + 1)]
+    curves = [emix.log_likelihood(table, at) for table in tables]
+    chance = np.exp([curve[emix.HARM][0] for curve in curves])
+    mean = sum(
+        p * math.exp(emix.log_e_rollback(tempered(c, 2.0))) for p, c in zip(chance, curves, strict=True)
+    )
+    assert chance.sum() == pytest.approx(1)
+    assert 0.9 < mean < 1
+
+
+@pytest.mark.parametrize("effect", [0.99, 0.0, -1.0, math.nan, math.inf])
+def test_evidence_is_never_sharpened(effect):
+    with pytest.raises(InvariantBroken, match="at least 1"):
+        tempered(np.zeros(3), effect)
+
+
+@pytest.mark.parametrize("icc", [0.1, 0.3])
+def test_users_with_good_and_bad_days_roll_back_a_healthy_candidate_within_alpha_once_tempered(icc):
+    """Each user makes all calls within one stratum; without tempering alpha is exceeded severalfold."""
+    rng, runs, looks, per_look = np.random.default_rng(53), 250, 150, 17
+    effect = UnitSums.of(*sessions(rng, 20_000, icc)).design_effect()
+    bad, calls = (part.reshape(runs, looks, per_look) for part in sessions(rng, runs * looks * per_look, icc))
+    other = rng.random(bad.shape) < 0.5
+    tables = np.stack(
+        [(part * who).sum(axis=-1) for part in (calls, bad) for who in (~other, other)], axis=-1
+    )
+    at = emix.points(0.0, math.log(1.5))[emix.HARM]
+    known, where = np.unique(tables.reshape(-1, 4), axis=0, return_inverse=True)
+    rows = np.array([emix.log_likelihood(Counts(*row), at) for row in known.tolist()])
+    curves = rows[where.ravel()].reshape(runs, looks, -1).cumsum(axis=1)
+
+    def false_rollbacks(curves):
+        log_e = np.log(np.exp(curves[..., 1:] - curves[..., :1]).mean(axis=-1))
+        return int((log_e.max(axis=1) >= math.log(20)).sum())
+
+    assert false_rollbacks(curves) > binom.ppf(0.999, runs, 0.05)
+    assert false_rollbacks(tempered(curves, effect)) <= binom.ppf(0.999, runs, 0.05)
