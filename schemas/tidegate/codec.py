@@ -111,7 +111,11 @@ def writer(data: bytes, registry: Registry | None = None) -> tuple[Version, int]
 
 
 def decode(
-    data: bytes, registry: Registry | None = None, expect: type | tuple[type, ...] | None = None
+    data: bytes,
+    registry: Registry | None = None,
+    expect: type | tuple[type, ...] | None = None,
+    *,
+    mend: bool = False,
 ) -> Any:
     """Return the record that bytes hold.
 
@@ -123,6 +127,8 @@ def decode(
         Where ids of Confluent framing are looked up.
     expect
         Record classes that may stand here. JSON needs it: the first one is what an object is read as.
+    mend
+        Take text of Avro that is no UTF-8, with U+FFFD for what is wrong in it.
 
     Raises
     ------
@@ -140,11 +146,10 @@ def decode(
     reader = versions.latest(version.record)
     stream = io.BytesIO(data)
     stream.seek(start)
+    wanted = None if version.fingerprint == reader.fingerprint else reader.parsed
+    errors = "replace" if mend else "strict"
     try:
-        if version.fingerprint == reader.fingerprint:
-            value = schemaless_reader(stream, version.parsed, None)
-        else:
-            value = schemaless_reader(stream, version.parsed, reader.parsed)
+        value = schemaless_reader(stream, version.parsed, wanted, handle_unicode_errors=errors)
     except Exception as error:
         what = str(error) or type(error).__name__
         raise ContractError("undecodable", f"not a {version.name} v{version.number}: {what}") from error

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tidegate import codec
 from tidegate.records import WindowMetricsBatch
 from tidegate.topics import CALLS, FEEDBACK, METRICS
 from tidegate_consumers.sink.facts import Reading, facts
@@ -30,6 +31,12 @@ def test_a_copy_that_breaks_a_rule_still_says_whose_it_is(call: Any, ranged: Any
 def test_a_copy_that_nobody_can_read_has_its_place_alone(ranged: Any) -> None:
     rows = facts(ranged([b"\xc3\x01garbage"]), Reading([True], BOOK))
     assert rows["duplicates"].select("producer_id", "seq", "_offset").rows() == [(None, None, 0)]
+
+
+def test_a_refused_call_says_whose_it_is_though_its_text_is_no_utf_8(call: Any, ranged: Any) -> None:
+    value = codec.encode(call(producer_id="p", seq=5, app="snow")).replace(b"snow", b"sn\xffw")
+    rows = facts(ranged([value]), Reading([False], BOOK))
+    assert rows["dead_letters"].select("reason", "producer_id", "seq").rows() == [("undecodable", "p", 5)]
 
 
 def test_windows_of_two_releases_are_stored_side_by_side(ranged: Any) -> None:

@@ -86,6 +86,11 @@ def test_a_rating_that_could_not_be_written_again_is_left_to_the_sink() -> None:
     assert lonely(ranged(text.encode(), thumb()))[0][0].message.offset() == 1
 
 
+def test_a_rating_whose_comment_is_no_utf_8_is_looked_up_as_the_sink_stores_it() -> None:
+    found, _ = lonely(ranged(codec.encode(thumb(comment="snow")).replace(b"snow", b"sn\xffw")))
+    assert [one.record for one in found] == [thumb(comment="sn\ufffdw")]
+
+
 def test_evaluations_are_looked_up_but_those_of_a_dataset() -> None:
     judged = Evaluation(
         event_id="e",

@@ -302,7 +302,8 @@ _LETTER: Mapping[str, Any] = {
 def _producer(topic: str, value: bytes | None, registry: Registry | None) -> dict[str, Any]:
     """Return whose event a refused record is, where it can be read."""
     try:
-        record = codec.decode(value or b"", registry, TOPICS[topic].records if topic in TOPICS else None)
+        expected = TOPICS[topic].records if topic in TOPICS else None
+        record = codec.decode(value or b"", registry, expected, mend=True)
     except ContractError:
         record = None
     return {name: getattr(record, name, None) for name in ("event_id", "producer_id", "seq")}

@@ -109,7 +109,7 @@ def lonely(range_: Range, registry: codec.Registry | None = None) -> tuple[list[
         message = range_.messages[row]
         # Something else in it may be wrong, for which the sink dead-letters it.
         with suppress(ContractError):
-            found.append(Lonely(message, codec.decode(message.value() or b"", registry, record)))
+            found.append(Lonely(message, codec.decode(message.value() or b"", registry, record, mend=True)))
     return found, int((is_lonely & ~is_named).sum())
 
 
