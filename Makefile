@@ -9,13 +9,16 @@ JARS   := infra/kafka/target/jars/.complete
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test faults fuzz lint bench clean setup jars check-python check-java
+.PHONY: run test test-long faults fuzz lint bench clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
 
-test: setup jars  ## All tests, against a real broker and the real ClickHouse engine.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q $(ARGS)
+test: setup jars  ## Tests, against a real broker and the real ClickHouse engine: every promise once.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not long" $(ARGS)
+
+test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away, a second demo.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=9 for a full run (216 faults).
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)

@@ -67,6 +67,7 @@ def accounted(query: Query, topic: str = "calls") -> int:
     return int(rows)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("topics", "migrated")
 def test_every_message_is_stored_once_though_the_sink_is_killed_at_every_step(
     settings: Settings, query: Query, call: Any, start_process: Any, monkeypatch: pytest.MonkeyPatch
@@ -116,6 +117,7 @@ def test_facts_of_every_kind_arrive_and_are_priced_and_timed(
     assert process.process.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("topics")
 def test_while_the_store_is_down_the_sink_waits_says_so_and_loses_nothing(
     settings: Settings, call: Any, start_process: Any

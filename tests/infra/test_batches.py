@@ -369,6 +369,7 @@ def _cut(random: random.Random, value: bytearray) -> None:
     del value[random.randrange(10, len(value)) :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutate", [_flip, _drop, _insert, _cut])
 def test_a_mutated_record_never_changes_its_neighbours(
     mutate: Callable[[random.Random, bytearray], None],

@@ -71,6 +71,7 @@ def test_killed_between_any_two_steps_every_message_is_effected_under_one_name(
         assert_each_offset_once(settings, tmp_path / point, 1_000)
 
 
+@pytest.mark.long
 def test_a_process_that_was_stopped_beyond_its_session_cannot_settle_when_it_comes_back(
     settings: Settings, tmp_path: Path
 ) -> None:

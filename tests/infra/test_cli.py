@@ -343,6 +343,7 @@ UNREACHABLE: list[list[str]] = [
 ]
 
 
+@pytest.mark.long
 def test_servers_that_are_away_end_with_4_and_one_line(start_cli: Callable[..., Any]) -> None:
     away = {"TIDEGATE_KAFKA": "127.0.0.1:9", "TIDEGATE_CLICKHOUSE": "http://127.0.0.1:9/tidegate"}
     started = [start_cli(*arguments, **away) for arguments in UNREACHABLE]

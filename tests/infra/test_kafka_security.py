@@ -115,6 +115,7 @@ def test_every_process_and_the_client_work_over_tls_with_a_password(
         assert PASSWORD not in running.log.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [({"kafka_password": "wrong"}, "TIDEGATE_KAFKA_PASSWORD"), ({"kafka_ca": None}, "TIDEGATE_KAFKA_CA")],

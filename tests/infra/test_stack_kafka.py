@@ -28,6 +28,7 @@ def values(settings: Settings, count: int) -> list[bytes]:
     return [message.value() for message in messages]
 
 
+@pytest.mark.long
 def test_a_broker_keeps_its_data_and_its_port_over_a_stop_and_a_kill(tmp_path: Path) -> None:
     running = kafka.start(tmp_path)
     bootstrap = running.bootstrap
@@ -99,6 +100,7 @@ def test_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         kafka.launch(tmp_path / "kafka")
 
 
+@pytest.mark.long
 def test_a_broker_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
     running = kafka.start(tmp_path)
     running.stop()

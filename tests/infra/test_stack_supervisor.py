@@ -160,6 +160,7 @@ def test_what_dies_is_started_again_at_the_same_address_with_its_data(running: R
     assert migration_states(settings) == {"applied"}
 
 
+@pytest.mark.long
 def test_stacks_run_side_by_side_and_one_whose_guardian_is_killed_ends_alone(
     running: Running, start_stack: StartStack
 ) -> None:
@@ -193,6 +194,7 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_start_works(start_
     assert not (again.data_dir / "stack.json").exists()
 
 
+@pytest.mark.long
 def test_a_directory_deleted_under_a_running_stack_ends_it(start_stack: StartStack) -> None:
     stack = start_stack("one")
     pids = stack.pids()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tidegate.client import configuration
 from tidegate.client.client import Client
 from tidegate.records import LLMCall
@@ -60,6 +62,7 @@ def test_an_app_without_kafka_ends_in_time_and_says_in_one_line_what_was_lost() 
     assert len(done.stderr.splitlines()) <= 3, "a warning of the full queue, and one of the broker"
 
 
+@pytest.mark.long
 def test_events_wait_while_the_broker_is_away_and_arrive_when_it_is_back(
     tmp_path: Path, new_call: NewCall
 ) -> None:

@@ -202,6 +202,7 @@ def test_events_are_counted_once_and_priced_copies_and_junk_are_not(
     assert {record.prices for record in read.records if isinstance(record, PartialBatch)} == {table}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "point",
     ["aggregate.after_claim", "aggregate.mid_produce", "aggregate.after_produce", "aggregate.after_settle"],
@@ -236,6 +237,7 @@ def test_killed_between_any_two_effects_it_still_counts_everything_once(
     assert (tmp_path / "crashed").exists()
 
 
+@pytest.mark.long
 def test_two_workers_share_the_work_and_one_takes_over_what_the_other_left(
     settings: Settings, aggregate: Callable[..., Program]
 ) -> None:

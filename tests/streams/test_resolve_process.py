@@ -144,6 +144,7 @@ def test_every_rating_gets_its_series_once_though_the_resolver_is_killed_before_
     assert reasons(settings) == ["too_large"]
 
 
+@pytest.mark.long
 def test_a_rating_whose_call_does_not_come_is_dead_lettered_when_the_sink_has_stored_all_calls(
     settings: Settings, resolver: Resolver
 ) -> None:

@@ -175,6 +175,7 @@ def _wait_for_final(client: Any, calls: list[LLMCall]) -> None:
     time.sleep(3)
 
 
+@pytest.mark.long
 def test_a_healthy_change_is_promoted_and_every_window_equals_the_input(tmp_path: Path) -> None:
     run("healthy", tmp_path, kills={})
 
