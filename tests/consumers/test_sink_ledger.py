@@ -20,7 +20,7 @@ from tidegate_consumers.notify.message import message_of
 from tidegate_consumers.sink.unbalanced import RULE, changes, published
 from tidegate_consumers.sink.watch import Watch
 from tidegate_infra.clickhouse import client as clickhouse
-from tidegate_infra.kafka import client, scan, topics
+from tidegate_infra.kafka import client, lag, scan, topics
 from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.ledger import LedgerRow
@@ -169,8 +169,11 @@ def test_what_a_transaction_leaves_at_the_end_of_a_log_is_nothing_to_wait_for(pr
             assert time.monotonic() < until_s
             time.sleep(0.05)
         assert not sink.reach(sink.ends_of(FEEDBACK))
+        settle(settings, TopicPartition(settings.topic_prefix + FEEDBACK, 0, 0))
+        assert sink.lag() == 2
         settle(settings, TopicPartition(settings.topic_prefix + FEEDBACK, 0, 1))
         assert sink.reach(sink.ends_of(FEEDBACK))
+    assert [group.lag for group in lag.groups(settings, ["sink"])] == [0]
 
 
 def settle(settings: Settings, position: TopicPartition) -> None:

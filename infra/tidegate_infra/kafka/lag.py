@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs forget it
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tidegate.topics import TOPICS
-from tidegate_infra.kafka.client import admin, consumer, explained, group_name
+from tidegate_infra.kafka.client import admin, explained, group_name
+from tidegate_infra.kafka.settled import Settled
 from tidegate_infra.settings import Settings
 
 _ANSWER_SECONDS = 10.0
@@ -35,8 +37,8 @@ class Group:
     members
         Processes that are in it now.
     lag
-        Offsets between what it has settled and the ends of its topics; ranges in work are not settled. A
-        transaction's mark at the end of a log counts as one until a message behind it is settled.
+        Offsets between what it has settled and the ends of its topics; ranges in work are not settled. Where
+        nothing but marks of transactions stands there is none.
     """
 
     name: str
@@ -53,10 +55,7 @@ def groups(settings: Settings, names: Sequence[str]) -> list[Group]:
         Kafka does not answer.
     """
     client = admin(settings)
-    return [
-        Group(name, _members(client, group_name(settings, name)), _lag(client, settings, name))
-        for name in names
-    ]
+    return [Group(name, _members(client, group_name(settings, name)), _lag(settings, name)) for name in names]
 
 
 def _members(client: AdminClient, group: str) -> int:
@@ -67,35 +66,9 @@ def _members(client: AdminClient, group: str) -> int:
     return _answer(ask, f"describing group {group}")
 
 
-def _lag(client: AdminClient, settings: Settings, name: str) -> int:
-    def ask() -> int:
-        settled = _settled(settings, name)
-        if not settled:
-            return 0
-        latest = {TopicPartition(*place): OffsetSpec.latest() for place in settled}  # type: ignore[no-untyped-call]
-        ends = client.list_offsets(latest, request_timeout=_ANSWER_SECONDS)
-        return sum(
-            max(0, answer.result().offset - settled[place.topic, place.partition])
-            for place, answer in ends.items()
-        )
-
-    return _answer(ask, f"reading the offsets of group {name}")
-
-
-def _settled(settings: Settings, name: str) -> dict[tuple[str, int], int]:
-    """Return what a group has committed, by topic and partition."""
-    places = [
-        TopicPartition(settings.topic_prefix + topic.name, partition)
-        for topic in TOPICS.values()
-        for partition in range(topic.partitions)
-    ]
-    # Not the admin client: librdkafka 2.16 ends the process when a coordinator refuses its question.
-    reader = consumer(settings, name)
-    try:
-        committed = reader.committed(places, timeout=_ANSWER_SECONDS)
-    finally:
-        reader.close()
-    return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}
+def _lag(settings: Settings, name: str) -> int:
+    with closing(Settled(settings, name, list(TOPICS))) as group:
+        return group.lag()
 
 
 def _answer(ask: Callable[[], int], what: str) -> int:

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
 
 from tidegate.errors import DependencyUnavailable
+from tidegate.topics import TOPICS
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.log import LATEST, TRANSIENT, Logs
 from tidegate_infra.kafka.ranges import Place
@@ -88,18 +89,37 @@ class Settled:
         DependencyUnavailable
             Kafka does not answer.
         """
-        asked = [TopicPartition(self._prefix + topic, partition) for topic, partition in ends]
+        settled = self._committed(list(ends))
+        return not any(self._behind(place, settled.get(place, 0), end) for place, end in ends.items())
+
+    def lag(self) -> int:
+        """Return how many offsets stand between what is settled and the ends, of partitions that were begun.
+
+        Raises
+        ------
+        DependencyUnavailable
+            Kafka does not answer.
+        """
+        places = [
+            (topic, partition) for topic in self._topics for partition in range(TOPICS[topic].partitions)
+        ]
+        settled = self._committed(places)
+        ends = self.ends(list(settled))
+        return sum(self._behind(place, settled[place], end) for place, end in ends.items())
+
+    def _committed(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Return what the group has committed; nothing of partitions that it has not begun."""
+        asked = [TopicPartition(self._prefix + topic, partition) for topic, partition in places]
         answers = _answered(
             lambda: self._consumer.committed(asked, timeout=_ANSWER_S),
             f"asking how far group {self._group} has come",
         )
         if refused := [tp.error.str() for tp in answers if tp.error]:
             raise DependencyUnavailable(f"Kafka does not say how far {self._group} has come: {refused[0]}")
-        settled = {place: max(tp.offset, 0) for place, tp in zip(ends, answers, strict=True)}
-        return all(
-            settled[place] >= end or self._holds_nothing(place, settled[place], end)
-            for place, end in ends.items()
-        )
+        return {place: tp.offset for place, tp in zip(places, answers, strict=True) if tp.offset >= 0}
+
+    def _behind(self, place: Place, settled: int, end: int) -> int:
+        return 0 if settled >= end or self._holds_nothing(place, settled, end) else end - settled
 
     def _holds_nothing(self, place: Place, first: int, end: int) -> bool:
         """Whether no message stands at these offsets: transactions leave marks, which nobody settles."""
