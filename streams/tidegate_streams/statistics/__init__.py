@@ -5,6 +5,7 @@
 ``margins``       a margin in points or percent as a person states it -> that line
 ``exceedances``   latency, cost and tokens as counts above an earlier quantile of the baseline
 ``combination``   several metrics -> one decision, and which metric is to blame
+``intervals``     how much worse, with bounds at every look, in the unit of the margin
 ``sample_ratio``  units assigned -> did the variants get the shares that were asked for
 ``dependence``    how much alike the calls of a unit are, and evidence that allows for it
 """
