@@ -32,6 +32,7 @@ REASONS = (
     "bad_json",
     "unexpected_record",
     "invalid_field",
+    "too_large",
 )
 """Why bytes are refused; a closed list, since it becomes a metric label."""
 

@@ -89,9 +89,12 @@ _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 # A reader that was away for less than a day sees every state in between.
 _COMPACT = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(_DAY_MS)}
 
-# What we make of a record is larger than it, and it may have the 1 MiB that brokers take unless told
-# otherwise: a dead letter has headers, a rating its series. Our own producers refuse more than half of this.
-_LARGE = {"max.message.bytes": str(8 << 20)}
+LARGE_BYTES = 8 << 20
+"""Most bytes of a batch in topics that hold what we make of records: it is larger than they are, and they
+may have the 1 MiB that brokers take unless told otherwise. A dead letter has headers, a rating its series, a
+command the evidence of every metric. Our own producers refuse more than half of this."""
+
+_LARGE = {"max.message.bytes": str(LARGE_BYTES)}
 
 _DEPLOYMENT = "tenant/environment/deployment"
 
@@ -113,9 +116,9 @@ TOPICS: dict[str, Topic] = {
         # Of the journal, and read by the release that wrote them: beyond its retention they lead nowhere.
         Topic(SNAPSHOTS, 6, "none; the partition is the journal's", (), _kept(7)),
         Topic(PRICES, 1, "hash", (PriceTable,), _COMPACT | _LARGE),
-        Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7)),
+        Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7) | _LARGE),
         Topic(DRIFT, 1, "series", (DriftEvent,), _kept(30)),
-        Topic(ALERTS, 1, "fingerprint", (Alert,), _kept(30)),
+        Topic(ALERTS, 1, "fingerprint", (Alert,), _kept(30) | _LARGE),
         # Compact only: with deletion a quiet deployment's weights would vanish. Every command stays for
         # longer than the journal that it was decided from: it says with which revision a replay begins.
         Topic(
@@ -123,10 +126,10 @@ TOPICS: dict[str, Topic] = {
             1,
             _DEPLOYMENT,
             (DeploymentCommand,),
-            _COMPACT | {"min.compaction.lag.ms": str(30 * _DAY_MS)},
+            _COMPACT | {"min.compaction.lag.ms": str(30 * _DAY_MS)} | _LARGE,
         ),
-        Topic(STATUS, 1, _DEPLOYMENT, (DeploymentStatus,), _kept(30)),
-        Topic(PROGRESS, 1, _DEPLOYMENT, (RolloutProgress,), {"cleanup.policy": "compact"}),
+        Topic(STATUS, 1, _DEPLOYMENT, (DeploymentStatus,), _kept(30) | _LARGE),
+        Topic(PROGRESS, 1, _DEPLOYMENT, (RolloutProgress,), {"cleanup.policy": "compact"} | _LARGE),
         Topic(PRODUCERS, 3, "producer_id", (ProducerReport,), _kept(7) | _APPEND_TIME),
         Topic(PROMPTS, 1, "tenant/name@version or tenant/name#environment", (Prompt,), _COMPACT),
         Topic(MODELS, 1, "tenant/name@version", (Model,), _COMPACT),

@@ -194,7 +194,12 @@ class Journals:
             if not await self._owns(epoch):
                 return
             if await self._lacks(known, output):
-                await self.outbox.send(output)
+                try:
+                    await self.outbox.send(output)
+                except ContractError as error:
+                    # A restart would cause it again: it must not stand in the way of all that follows.
+                    await self.outbox.reject(partition, offset, key, value, error)
+                    continue
                 known.note(output)
                 crashpoint("stream.mid_send")
         crashpoint("stream.after_send")

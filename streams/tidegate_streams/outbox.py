@@ -18,6 +18,7 @@ from tidegate.records import (
     WindowMetricsBatch,
 )
 from tidegate.series import deployment_key
+from tidegate_infra.kafka.client import LARGEST_BYTES
 from tidegate_infra.kafka.dead_letters import DeadLetter
 from tidegate_infra.process import Process
 
@@ -57,6 +58,8 @@ class Outbox:
 
         Raises
         ------
+        ContractError
+            It is too large for Kafka, or cannot be written.
         DependencyUnavailable
             Kafka does not take it.
         """
@@ -81,7 +84,17 @@ class Outbox:
     async def reject(
         self, partition: int, offset: int, key: bytes | None, value: bytes | None, error: ContractError
     ) -> None:
-        """Put a message of the journal that cannot be read among the dead letters, as it came."""
+        """Put a message of the journal among the dead letters, as it came: what it causes is not published.
+
+        Parameters
+        ----------
+        partition, offset
+            Of the journal.
+        key, value
+            As they came; left out when they are too large.
+        error
+            Why.
+        """
         letter = DeadLetter(
             topic=topics.PARTIALS,
             topic_id=self._journal_id,
@@ -92,7 +105,11 @@ class Outbox:
             error=error.detail,
         )
         self._process.log.error("rejected", partition=partition, offset=offset, why=str(error))
-        await self._send(topics.DLQ, key, value, None, letter.headers())
+        try:
+            await self._send(topics.DLQ, key, value, None, letter.headers())
+        except ContractError:
+            alone = letter.alone(len(key or b"") + len(value or b""))
+            await self._send(topics.DLQ, None, b"", None, alone.headers())
         self._sent.labels(topics.DLQ).inc()
 
     async def _send(
@@ -104,6 +121,10 @@ class Outbox:
         headers: list[tuple[str, bytes]],
     ) -> None:
         name = self._process.settings.topic_prefix + topic
+        size = len(key or b"") + len(value or b"") + sum(len(one) + len(said) for one, said in headers)
+        # Before it is sent: what a broker refuses has taken a number of the idempotent producer's.
+        if size > LARGEST_BYTES:
+            raise ContractError("too_large", f"a message to {name} has {size} bytes, at most {LARGEST_BYTES}")
         try:
             await self._producer.send_and_wait(name, key, value, partition, None, headers)
         except (KafkaError, ProducerSendError) as error:

@@ -12,6 +12,7 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from tidegate import topics
 from tidegate_infra.kafka.client import HEARTBEATS
 from tidegate_infra.settings import Settings
 from tidegate_streams import fence
@@ -162,7 +163,8 @@ def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) ->
         "producer_linger": 0.0,
         "producer_request_timeout": 30.0,
         "producer_compression_type": "lz4",
-        "producer_max_request_size": 1 << 20,
+        # Never reached: the outbox refuses a message of half as many bytes.
+        "producer_max_request_size": topics.LARGE_BYTES,
         "stream_buffer_maxsize": 64,
         "stream_wait_empty": False,
         "store": "memory://",

@@ -12,6 +12,10 @@ from tidegate_infra.settings import Settings
 HEARTBEATS = 4
 """Signs of life in a session: some may be late before a process counts as dead."""
 
+LARGEST_BYTES = 4 << 20
+"""Most bytes of a message of ours: more than others may send, and less than those topics take that hold what
+we make of it. What is too large even so is refused before it is sent, and something can be done about it."""
+
 _ANSWER_SECONDS = 10.0
 
 REFUSALS = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._SSL})
@@ -34,9 +38,7 @@ def producer(settings: Settings, **conf: object) -> Producer:
             "acks": "all",
             "enable.idempotence": True,
             "compression.type": "lz4",
-            # More than others may send, and less than those topics take that hold what we make of it: what is
-            # too large even so is refused at once, by the client, and something can be done about it.
-            "message.max.bytes": 4 << 20,
+            "message.max.bytes": LARGEST_BYTES,
             # The same partition for a key as Kafka's own clients choose.
             "partitioner": "murmur2_random",
         }

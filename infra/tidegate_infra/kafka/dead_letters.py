@@ -65,6 +65,10 @@ class DeadLetter:
         """Name its source, as a requeued copy carries it."""
         return f"{self.topic_id}:{self.partition}:{self.offset}"
 
+    def alone(self, size: int) -> "DeadLetter":
+        """Return the letter that goes without the message, whose bytes are too many to be kept."""
+        return replace(self, error=f"its {size} bytes are too many to be kept here: {self.error}")
+
 
 def bury(produce: Callable[..., object], letter: DeadLetter, message: Message) -> None:
     """Write a dead letter, or, when it is larger than Kafka takes, what its headers say.
@@ -84,8 +88,7 @@ def bury(produce: Callable[..., object], letter: DeadLetter, message: Message) -
     except KafkaException as error:
         if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
             raise
-        told = f"its {len(key) + len(value)} bytes are too many to be kept here: {letter.error}"
-        produce(value=b"", key=None, headers=replace(letter, error=told).headers())
+        produce(value=b"", key=None, headers=letter.alone(len(key) + len(value)).headers())
 
 
 def read(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, Any] | None) -> DeadLetter:
