@@ -106,14 +106,18 @@ class Drive:
         return self._keep(machine.on_look(self.state, self.pane_us, strata or {}, self.at))
 
     def serve(self, panes=1, calls=400, bad=0.02, worse=1.0, **measured):
-        """Serve panes; `worse` multiplies the candidate's share of bad events."""
+        """Serve panes; `worse` multiplies the candidate's share of bad events, only it reports `users`."""
+        users = measured.pop("users", {})
         for _ in range(panes):
             share = self.weight("june") / 10_000
             n_c = round(calls * share)
             arms = {"march": (calls - n_c, bad), "june": (n_c, bad * worse)}
             panes_of = {
                 variant: VariantPane(
-                    calls=n, rates={"error_rate": (n, int(self.rng.binomial(n, min(p, 1.0))))}, **measured
+                    calls=n,
+                    users=users if variant == "june" else {},
+                    rates={"error_rate": (n, int(self.rng.binomial(n, min(p, 1.0))))},
+                    **measured,
                 )
                 for variant, (n, p) in arms.items()
                 if n

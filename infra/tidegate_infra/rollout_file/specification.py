@@ -19,7 +19,7 @@ DEFAULT_MIN_CALLS = 100
 """Calls of the candidate in a step; with none, a step would end at the first look."""
 
 DEFAULT_MAX_DURATION_US = 24 * 3_600_000_000
-DEFAULT_ALPHA_ROLLBACK, DEFAULT_ALPHA_PROMOTION = 0.01, 0.05
+DEFAULT_ALPHAS = {"rollback": 0.01, "promotion": 0.05, "sampleRatio": 0.001}
 
 _DEFINITION = {
     "promptName": "prompt_name",
@@ -61,7 +61,7 @@ def specification(root: Element, text: str) -> Rollout:
     variants = _variants(top)
     steps = _steps(top)
     metrics = _metrics(top)
-    alpha_rollback, alpha_promotion = _alphas(top)
+    alphas = _alphas(top)
     spec = Rollout(
         name=head["name"],
         tenant=head["tenant"],
@@ -85,8 +85,9 @@ def specification(root: Element, text: str) -> Rollout:
         on_inconclusive=top.optional(
             "onInconclusive", quantities.one_of("hold", "rollback", "promote"), "hold"
         ),
-        alpha_rollback=alpha_rollback,
-        alpha_promotion=alpha_promotion,
+        alpha_rollback=alphas["rollback"],
+        alpha_promotion=alphas["promotion"],
+        alpha_srm=alphas["sampleRatio"],
         freezes=_freezes(top),
         variants=variants,
         steps=steps,
@@ -117,15 +118,14 @@ def _strategy(value: str) -> str:
     return quantities.one_of("canary")(value)
 
 
-def _alphas(top: Section) -> tuple[float, float]:
+def _alphas(top: Section) -> dict[str, float]:
     element = top.take("alpha")
     if element is None:
-        return DEFAULT_ALPHA_ROLLBACK, DEFAULT_ALPHA_PROMOTION
+        return DEFAULT_ALPHAS
     section = element.section()
-    rollback = section.optional("rollback", quantities.alpha, DEFAULT_ALPHA_ROLLBACK)
-    promotion = section.optional("promotion", quantities.alpha, DEFAULT_ALPHA_PROMOTION)
+    alphas = {key: section.optional(key, quantities.alpha, usual) for key, usual in DEFAULT_ALPHAS.items()}
     section.close()
-    return rollback, promotion
+    return alphas
 
 
 def _freezes(top: Section) -> list[Freeze]:

@@ -1,6 +1,7 @@
 """Rollouts: what the strata of a deployment say, and what is done about it.
 
 ``strata``        merged release rows -> counts and histograms per stratum and variant
+``split``         whether users fell to the variants as they were asked to
 ``reference``     the past hour of each variant, which thresholds and margins are taken from
 ``verdicts``      strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
 ``transitions``   the table: (state, event) -> state and command

@@ -1,5 +1,6 @@
 """What a look finds: the one event, if any, that the present state and its evidence call for."""
 
+import math
 from collections.abc import Mapping
 
 from tidegate_streams import users
@@ -32,6 +33,8 @@ def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None
         if warm and state.anchored:
             return "warm"
         return _overdue(state, judgement, frozen) if _is_overdue(state, pane_end_us) else None
+    if is_uneven(state) and (state.state == "progressing" or state.held_for == "approval"):
+        return "uneven"
     gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
     if state.state == "holding" and (state.held_for != "approval" or gated):
         return None
@@ -57,6 +60,11 @@ def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
     if seen and exposed and not judgement.suspects:
         return None if frozen else "overdue_promote"
     return "overdue_hold"
+
+
+def is_uneven(state: State) -> bool:
+    """Whether users did not fall to the variants as they were asked to, beyond doubt."""
+    return state.split.log_e >= math.log(1 / state.plan.alpha_srm)
 
 
 def is_exposed(state: State) -> bool:

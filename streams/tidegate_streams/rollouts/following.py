@@ -22,6 +22,7 @@ _HELD_FOR = {
     "start_paused": "person",
     "unapproved": "approval",
     "overdue_hold": "time",
+    "uneven": "split",
     "pause": "person",
 }
 
@@ -43,6 +44,8 @@ def follow(
     state = replace(state, state=transition.state, held_for=_HELD_FOR.get(event, ""), reason=reason)
     if event == "approve":
         state = replace(state, held_for=before.held_for)
+    if before.held_for == "split" and transition.state != "holding":
+        state = replace(state, split=before.split.begun_anew())
     if transition.action == "start":
         state = replace(state, started_us=now_us)
     if transition.action == "advance":
@@ -52,7 +55,8 @@ def follow(
     if transition.action in ("start", "resume"):
         state = replace(state, clock_us=now_us)
     published: Outputs = []
-    if before.alert is not None and transition.state != before.state:
+    stands_otherwise = (state.state, state.held_for) != (before.state, before.held_for)
+    if before.alert is not None and stands_otherwise:
         published.append(alerts.resolved(before.alert, now_us))
         state = replace(state, alert=None)
     if transition.action is None:
@@ -62,7 +66,7 @@ def follow(
         state, transition.action, judgement, at, now_us, actor=actor, actor_kind=actor_kind
     )
     published.append(made)
-    if transition.state != before.state:
+    if stands_otherwise:
         fired = outputs.alert(state, judgement, made.command_id, now_us)
         if fired is not None:
             published.append(fired)

@@ -14,7 +14,7 @@ from tidegate_streams.rollouts import freezes, outputs, reasons, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
-from tidegate_streams.rollouts.outputs import Position, baseline, candidate
+from tidegate_streams.rollouts.outputs import FULL_BP, Position, baseline, candidate
 from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.state import Counting, State
@@ -297,6 +297,10 @@ def _take(state: State, strata: Strata, usual: Reference) -> State:
             },
             totals={name: state.totals.get(name, VariantPane()) + pane for name, pane in panes.items()},
         )
+        if not spec.dry_run and spec.assignment_unit != "tenant":
+            share_bp = spec.steps[counting.step].weight_bp
+            shares_bp = {base: FULL_BP - share_bp, new: share_bp}
+            state = replace(state, split=state.split.after(panes, shares_bp))
         if counting.step == state.step:
             state = replace(
                 state,

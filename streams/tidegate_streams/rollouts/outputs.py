@@ -47,7 +47,8 @@ ALERTS = {
 }
 """State -> the rule that fires while it lasts, and its severity. What a person paused is no alert."""
 
-_LOST = ("rollout_state_lost", "critical")
+ALERTS_HELD_FOR = {"loss": ("rollout_state_lost", "critical"), "split": ("rollout_split_uneven", "error")}
+"""What it is held for -> the rule that fires instead, and its severity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def alert(state: State, judgement: Judgement, cause_id: str, ts_us: int) -> Aler
     if state.state not in ALERTS or state.held_for == "person":
         return None
     spec = state.plan
-    rule, severity = _LOST if state.held_for == "loss" else ALERTS[state.state]
+    rule, severity = ALERTS_HELD_FOR.get(state.held_for) or ALERTS[state.state]
     labels = {
         "rule": rule,
         "tenant": spec.tenant,

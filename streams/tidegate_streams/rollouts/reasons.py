@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tidegate.records import DecisionMetric, Rollout, RolloutAction
 from tidegate_streams import users
-from tidegate_streams.rollouts import freezes, outputs, words
+from tidegate_streams.rollouts import findings, freezes, outputs, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.verdicts import Judgement
@@ -58,6 +58,8 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
         return f"The freeze is over: {new} starts at {words.weight(step.weight_bp)} beside {base}."
     if event == "warm":
         return f"The warm-up is over: {new} is compared with {base} from now on."
+    if event == "uneven":
+        return f"{_place(state)} is held: {_uneven(state)}."
     if event == "unapproved":
         return f"{_place(state)} is complete; it waits for an approval to go on."
     if event == "exposed":
@@ -80,6 +82,18 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     return (
         f"{_place(state)} is not decided after {words.duration(limit_us)}: {_OVERDUE[event]}. "
         f"{_open(state, judgement)}"
+    )
+
+
+def _uneven(state: State) -> str:
+    """How users fell, and what follows from it."""
+    new = candidate(state.plan).name
+    users, asked = state.split.users, state.split.asked
+    return (
+        f"of {sum(users.values()):,.0f} users seen for the first time {users[new]:,.0f} fell to {new}, "
+        f"where the shares ask for {asked[new]:,.0f}; chance alone shows this at most "
+        f"{words.rarity(state.split.log_e)} rollouts. Something loses or adds users by variant, so nothing "
+        f"is promoted on the comparison; harm still rolls back. Find it, then resume: the check begins anew, the other evidence stays"
     )
 
 
@@ -157,6 +171,8 @@ def of_action(action: RolloutAction, state: State, judgement: Judgement) -> str:
     text = f"{said} by {action.actor}: {action.reason}"
     if action.action in ("promote", "advance", "resume") and judgement.suspects:
         text += f" (although {words.joined(list(judgement.suspects))} looks harmful)"
+    if action.action in ("promote", "advance", "resume") and findings.is_uneven(state):
+        text += " (although users fell to the variants otherwise than asked for)"
     return text[0].upper() + text[1:]
 
 

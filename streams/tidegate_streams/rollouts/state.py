@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tidegate.errors import InvariantBroken
 from tidegate.records import Alert, Rollout, RolloutAction
 from tidegate_streams.rollouts.reference import Reference
+from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 
@@ -39,8 +40,8 @@ class State:
     state
         One of `machine.STATES`; empty before the first specification.
     held_for
-        In `holding`: ``approval``, ``time``, ``person`` or ``loss`` of its evidence. Before the first step:
-        ``person`` or ``freeze``. Else empty.
+        In `holding`: ``approval``, ``time``, ``person``, ``split`` of users, or ``loss`` of its evidence.
+        Before the first step: ``person`` or ``freeze``. Else empty.
     deleted
         Whether the specification was withdrawn.
     step
@@ -70,6 +71,8 @@ class State:
         Variant -> calls in the present step.
     step_users
         Sketch of the candidate's users in the present step.
+    split
+        Whether users fell to the variants as they were asked to.
     reference
         The past hour of each variant.
     looks, looked_until_us
@@ -101,6 +104,7 @@ class State:
     totals: Mapping[str, VariantPane] = field(default_factory=dict)
     step_calls: Mapping[str, int] = field(default_factory=dict)
     step_users: Mapping[int, int] = field(default_factory=dict)
+    split: Split = field(default_factory=Split)
     reference: Reference = field(default_factory=Reference)
     looks: int = 0
     looked_until_us: int | None = None

@@ -42,6 +42,7 @@ TRANSITIONS: dict[tuple[str, str], Transition] = {
         (("initialising",), "thawed", "initialising", "start"),
         (LIVE, "harm", "rolling_back", "rollback"),
         (("initialising",), "warm", "progressing", None),
+        (("progressing", "holding"), "uneven", "holding", "hold"),
         (("progressing",), "unapproved", "holding", "hold"),
         (("progressing", "holding"), "exposed", "progressing", "advance"),
         (("progressing", "holding"), "safe", "promoting", "promote"),
