@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate import codec
-from tidegate.errors import Refused
+from tidegate.errors import ContractError, Refused
+from tidegate.limits import check_control
 from tidegate.records import DeploymentStatus, Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key
 from tidegate.topics import ACTIONS, DEPLOYMENTS, PROGRESS, ROLLOUTS, STATUS
@@ -64,10 +65,14 @@ def put(settings: Settings, spec: Rollout, before: Present) -> None:
     Raises
     ------
     Refused
-        Somebody else was faster; their specification stands.
+        It is too large, and nothing was written; or somebody else was faster, and their specification stands.
     """
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     value = codec.encode(spec)
+    try:
+        check_control(spec, len(value))
+    except ContractError as error:
+        raise Refused(f"{key}: {error.detail}; nothing was written") from None
     offset = send(settings, [Outgoing(topic=ROLLOUTS, key=key, value=value)])[0].offset()
     message, first = next(
         (message, other)

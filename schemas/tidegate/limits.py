@@ -1,5 +1,7 @@
-"""How long and how large a value may be: one list, by which `emit` and the stream refuse."""
+"""How long and how large a value may be: one list, by which `emit`, `rollout apply` and the stream refuse."""
 
+from tidegate.errors import ContractError
+from tidegate.records import Rollout, RolloutAction
 from tidegate.series import DIMENSIONS
 
 LONGEST_NAME_BYTES = 256
@@ -50,3 +52,35 @@ COUNTS: dict[str, tuple[str, ...]] = {
 
 VALUES: dict[str, tuple[str, ...]] = {"Feedback": ("value",), "Evaluation": ("value",)}
 """Record -> its fields that lie within `MOST` of zero."""
+
+LARGEST_CONTROL_BYTES = 256 << 10
+"""Most bytes of a specification or an action: parts of it come again in all that is decided from it."""
+
+MOST_METRICS = 100
+"""Most metrics of a rollout: each command says of every one of them what was found."""
+
+
+def check_control(control: Rollout | RolloutAction, size: int) -> None:
+    """See that what is decided from a specification or an action will fit a message.
+
+    Parameters
+    ----------
+    control
+        The record.
+    size
+        Bytes that it has as a message.
+
+    Raises
+    ------
+    ContractError
+        With reason ``too_large``.
+    """
+    what = "specification" if isinstance(control, Rollout) else "action"
+    if size > LARGEST_CONTROL_BYTES:
+        raise ContractError(
+            "too_large", f"the {what} has {size:,} bytes, at most {LARGEST_CONTROL_BYTES:,}: shorten it"
+        )
+    if isinstance(control, Rollout) and len(control.metrics) > MOST_METRICS:
+        raise ContractError(
+            "too_large", f"{len(control.metrics)} metrics, at most {MOST_METRICS}: keep those that decide"
+        )

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, Refused
+from tidegate.limits import LARGEST_CONTROL_BYTES, MOST_METRICS
 from tidegate.metrics import CATALOGUE, LEVELS
 from tidegate.records import Step
-from tidegate_infra import rollout_file
+from tidegate_infra import rollout_file, rollout_log
 from tidegate_infra.rollout_file import FileError, load, quantities
+from tidegate_infra.rollout_log import Present
+from tidegate_infra.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.yaml"))
@@ -196,6 +199,28 @@ def test_what_is_no_plain_document_is_refused_before_anything_is_expanded(text, 
     (problem,) = problems(text)
     assert (problem.line, problem.path) == (line, "")
     assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + f"# {'x' * LARGEST_CONTROL_BYTES}\n", "bytes, at most 262,144: shorten it"),
+        (
+            GOOD + "".join(f"  - evaluation.e{number}\n" for number in range(MOST_METRICS - 1)),
+            "101 metrics, at most 100: keep those that decide",
+        ),
+    ],
+    ids=["long", "many"],
+)
+def test_what_would_outgrow_a_message_is_refused(text, message):
+    (problem,) = problems(text)
+    assert message in problem.message
+
+
+def test_a_specification_that_is_too_large_with_its_reason_is_not_written():
+    spec = replace(load(GOOD), generation=1, reason="x" * LARGEST_CONTROL_BYTES)
+    with pytest.raises(Refused, match=r"acme/prod/answers: the specification .* nothing was written"):
+        rollout_log.put(Settings(), spec, Present(None, 0))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from tests.streams.drive import Drive, action, rate, rollout
 from tests.streams.shell import START, assigned, command, decide, run, take
 
-from tidegate import topics
+from tidegate import codec, topics
 from tidegate.errors import ContractError
+from tidegate.limits import LARGEST_CONTROL_BYTES, LONGEST_NAME_BYTES, MOST_METRICS, check_control
+from tidegate.records import Alert, DeploymentCommand, Rollout, RolloutProgress
 from tidegate_infra.kafka import dead_letters
 from tidegate_infra.kafka.client import LARGEST_BYTES
 from tidegate_infra.settings import Settings
@@ -38,6 +41,23 @@ def outbox():
 @pytest.mark.parametrize("topic", [*OUTPUTS.values(), topics.DLQ, topics.PARTIALS])
 def test_a_topic_takes_the_largest_message_that_stage_2_writes_or_reads(topic):
     assert int(topics.TOPICS[topic].config["max.message.bytes"]) > LARGEST_BYTES
+
+
+def test_all_that_is_decided_from_the_largest_specification_and_action_fits_a_message():
+    names = [f"evaluation.{number:0{LONGEST_NAME_BYTES}}" for number in range(MOST_METRICS)]
+    drive = Drive(rollout(metrics=[rate(name) for name in names], source_yaml="x" * LARGEST_CONTROL_BYTES))
+    drive.serve(2)
+    drive.act("rollback", reason="x" * LARGEST_CONTROL_BYTES)
+    kinds = {type(record): len(codec.encode(record)) for record in drive.outputs}
+    assert kinds.keys() == {DeploymentCommand, RolloutProgress, Alert}
+    assert max(kinds.values()) < LARGEST_BYTES / 4
+
+
+@pytest.mark.parametrize("control", [rollout(metrics=[rate()] * (MOST_METRICS + 1)), action("pause")])
+def test_more_than_that_is_refused(control):
+    size = 1_000 if isinstance(control, Rollout) else LARGEST_CONTROL_BYTES + 1
+    with pytest.raises(ContractError, match="at most"):
+        check_control(control, size)
 
 
 def test_a_record_that_is_too_large_is_refused_before_it_is_sent(outbox):

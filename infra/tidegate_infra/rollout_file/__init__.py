@@ -6,6 +6,9 @@
 
 from pathlib import Path
 
+from tidegate import codec
+from tidegate.errors import ContractError
+from tidegate.limits import check_control
 from tidegate.records import Rollout
 from tidegate_infra import document
 from tidegate_infra.document import MAX_BYTES, FileError, Problem
@@ -58,4 +61,9 @@ def load(source: Path | str | bytes, name: str = "rollout") -> Rollout:
     if isinstance(source, Path):
         return read(source)
     text, root = document.compose(source, name, "`apiVersion: tidegate/v1` and `kind: Rollout`")
-    return specification(root, text)
+    spec = specification(root, text)
+    try:
+        check_control(spec, len(codec.encode(spec)))
+    except ContractError as error:
+        raise FileError([Problem(name, 1, 1, "", error.detail)]) from None
+    return spec
