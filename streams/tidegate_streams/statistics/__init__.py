@@ -6,6 +6,7 @@
 ``exceedances``   latency, cost and tokens as counts above an earlier quantile of the baseline
 ``combination``   several metrics -> one decision, and which metric is to blame
 ``intervals``     how much worse, with bounds at every look, in the unit of the margin
+``means``         how much more on average, for reports: right in the limit only
 ``sample_ratio``  units assigned -> did the variants get the shares that were asked for
 ``dependence``    how much alike the calls of a unit are, and evidence that allows for it
 """
