@@ -1,11 +1,14 @@
 import itertools
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from tidegate_streams.statistics.combination import average, to_blame, weights
+from tidegate.errors import InvariantBroken
+from tidegate_streams.statistics.combination import average, to_blame, to_blame_together, weights
 
 e_values = st.dictionaries(st.sampled_from("abcde"), st.floats(-30, 30), min_size=1)
 
@@ -55,3 +58,42 @@ def test_evidence_can_be_enough_together_while_no_single_metric_can_be_named():
     shares = dict.fromkeys(log_e, 1 / 3)
     assert average(list(log_e.values()), list(shares.values())) >= math.log(100)
     assert to_blame(log_e, shares, 0.01) == []
+    assert to_blame_together(log_e, shares, 0.01) == ["b", "a"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(e_values, st.data())
+def test_whenever_all_metrics_together_are_certain_some_group_is_to_blame(log_e, data):
+    shares = {name: data.draw(st.floats(0.1, 5), label=name) for name in log_e}
+    together = average(list(log_e.values()), list(shares.values()))
+    group, alone = to_blame_together(log_e, shares, 0.01), to_blame(log_e, shares, 0.01)
+    if abs(together - math.log(100)) > 1e-9:
+        assert bool(group) == (together >= math.log(100))
+    assert not alone or group
+    for size in range(1, len(log_e) + 1):
+        for larger in itertools.combinations(log_e, size):
+            if group and set(group) <= set(larger):
+                mean = average([log_e[m] for m in larger], [shares[m] for m in larger])
+                assert mean >= math.log(100) - 1e-9
+
+
+def test_a_metric_without_evidence_is_never_to_blame():
+    log_e = {"quiet": -math.inf, "loud": 20.0}
+    shares = dict.fromkeys(log_e, 0.5)
+    assert to_blame(log_e, shares, 0.01) == to_blame_together(log_e, shares, 0.01) == ["loud"]
+    assert to_blame_together({"quiet": -math.inf}, {"quiet": 1.0}, 0.01) == []
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(InvariantBroken, match="no number"):
+        average([math.nan, 3.0])
+
+
+def test_a_harmless_metric_is_named_within_alpha_however_the_metrics_depend_on_each_other():
+    """Three copies of one fair bet beside a truly harmful metric: named wrongly at most once in 1/alpha."""
+    rng, alpha, wrong = random.Random(81), 0.05, 0
+    for _ in range(2_000):
+        fair = math.log(1 / alpha) if rng.random() < alpha else -math.inf
+        log_e = {"copy 1": fair, "copy 2": fair, "copy 3": fair, "harmful": rng.gauss(4, 3)}
+        wrong += set(to_blame(log_e, dict.fromkeys(log_e, 0.25), alpha)) > {"harmful"}
+    assert 0 < wrong <= binom.ppf(0.999, 2_000, alpha)

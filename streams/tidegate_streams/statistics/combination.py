@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tidegate.errors import InvariantBroken
+
 
 def average(log_e: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """Log of the weighted mean of e-values: again an e-value, whatever the dependence between them.
@@ -21,10 +23,17 @@ def average(log_e: Sequence[float], weights: Sequence[float] | None = None) -> f
         Log e-values; -inf for one that must not count.
     weights
         Non-negative; they are normalised. Equal by default.
+
+    Raises
+    ------
+    InvariantBroken
+        When an e-value is no number: it would compare as no evidence.
     """
     if not len(log_e):
         return 0.0
     values = np.asarray(log_e, dtype=np.float64)
+    if np.isnan(values).any():
+        raise InvariantBroken(f"e-values are refused because one is no number: {list(log_e)}")
     shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     peak = float(values.max())
     if peak == -math.inf:
@@ -70,17 +79,36 @@ def to_blame(log_e: Mapping[str, float], shares: Mapping[str, float], alpha: flo
     list of str
         In the order of falling evidence.
     """
-    names = sorted(log_e, key=lambda name: (log_e[name], name))
-    named = []
-    for metric in reversed(names):
-        others = [name for name in names if name != metric]
-        means = (
-            average(
-                [log_e[metric], *(log_e[name] for name in others[:n])],
-                [shares[metric], *(shares[name] for name in others[:n])],
-            )
-            for n in range(len(others) + 1)
-        )
-        if min(means) >= math.log(1 / alpha):
-            named.append(metric)
-    return named
+    return [metric for metric in _by_evidence(log_e) if _is_certain([metric], log_e, shares, alpha)]
+
+
+def to_blame_together(log_e: Mapping[str, float], shares: Mapping[str, float], alpha: float) -> list[str]:
+    """Fewest of the strongest metrics of which at least one is harmful beyond doubt; none without doubt.
+
+    Whenever the average of all metrics has reached 1/alpha there are some, even if none can be named alone.
+    Holds together with `to_blame` with probability at least 1 - alpha: it is the same closed testing.
+
+    Parameters
+    ----------
+    log_e, shares, alpha
+        See `to_blame`.
+    """
+    names = _by_evidence(log_e)
+    groups = (names[:n] for n in range(1, len(names) + 1))
+    return next((group for group in groups if _is_certain(group, log_e, shares, alpha)), [])
+
+
+def _by_evidence(log_e: Mapping[str, float]) -> list[str]:
+    return sorted(log_e, key=lambda name: (log_e[name], name), reverse=True)
+
+
+def _is_certain(
+    group: Sequence[str], log_e: Mapping[str, float], shares: Mapping[str, float], alpha: float
+) -> bool:
+    """Whether every set of metrics that holds the group has a mean e-value of 1/alpha."""
+    others = [name for name in reversed(_by_evidence(log_e)) if name not in group]
+    return all(
+        average([log_e[name] for name in together], [shares[name] for name in together])
+        >= math.log(1 / alpha)
+        for together in ([*group, *others[:n]] for n in range(len(others) + 1))
+    )
