@@ -56,14 +56,14 @@ def run(process: Process, patience_s: float) -> None:
 
 @dataclass(slots=True)
 class Waiting:
-    """A claimed range with ratings that are not resolved yet.
+    """A claimed range that waits for the calls of its ratings, or, when none is open, to be settled.
 
     Parameters
     ----------
     range_
         Claimed.
     open
-        Its ratings without a series.
+        Its ratings without a series, as long as nothing has become of them.
     until_us
         When patience with the last of them ends.
     before
@@ -78,11 +78,6 @@ class Waiting:
     until_us: float
     before: dict[Place, int]
     calls: dict[Place, int] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Place:
-        """Topic and partition."""
-        return self.range_.topic, self.range_.partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +142,30 @@ class Resolver:
         )
 
     def turn(self) -> None:
-        """Poll once; ask the store about what waits, and act upon its answer."""
+        """Act upon the store's answer; settle and claim in one commit, or poll; ask about what waits."""
         self._process.beat()
         try:
-            ranges = self._consumer.poll(_POLL_S)
-            self._drop_strangers()
-            if ranges:
-                self._begin(ranges)
             if self._asking and all(answer.done() for answer in self._asking):
                 answers, self._asking = self._asking, []
                 self._act(answers)
+            if done := [one.range_ for one in self._waiting.values() if not one.open]:
+                ranges = self._consumer.settle_and_claim(done)
+                for range_ in done:
+                    del self._waiting[range_.place]
+                crashpoint("resolve.after_settle")
+            elif ranges := self._consumer.poll(_POLL_S):
+                self._consumer.claim(ranges)
+            self._drop_strangers()
+            if ranges:
+                self._begin(ranges)
         except ClaimLost as lost:
             self._figures.lost.inc()
             self._process.log.info("claim_lost", reason=str(lost))
+            # What is done is settled without a poll, and only a poll tells of another assignment.
+            self._consumer.idle(_POLL_S)
             self._drop_strangers()
         if not self._asking and time.monotonic() >= self._ask_at_s:
-            self._asking = [self._thread.submit(self._ask, one) for one in self._waiting.values()]
+            self._asking = [self._thread.submit(self._ask, one) for one in self._waiting.values() if one.open]
         self._figures.open.set(self.open)
         if self._trouble:
             self._process.not_ready(self._trouble)
@@ -181,16 +184,14 @@ class Resolver:
         self._stored.close()
 
     def _begin(self, ranges: Sequence[Range]) -> None:
-        self._consumer.claim(ranges)
         crashpoint("resolve.after_claim")
-        found = {range_.name: self._lonely(range_) for range_ in ranges}
-        lacking = [range_ for range_ in ranges if found[range_.name]]
-        ends = self._stored.ends([(range_.topic, range_.partition) for range_ in lacking])
-        for range_ in lacking:
-            place, open_ = (range_.topic, range_.partition), found[range_.name]
-            until_us = max(rating.append_us for rating in open_) + self._patience_s * 1e6
-            self._waiting[place] = Waiting(range_, open_, until_us, {place: ends[place]})
-        self._settle([range_ for range_ in ranges if not found[range_.name]])
+        found = {range_.place: self._lonely(range_) for range_ in ranges}
+        ends = self._stored.ends([place for place, open_ in found.items() if open_])
+        for range_ in ranges:
+            place, open_ = range_.place, found[range_.place]
+            until_us = max((rating.append_us for rating in open_), default=0) + self._patience_s * 1e6
+            before = {place: ends[place]} if open_ else {}
+            self._waiting[place] = Waiting(range_, open_, until_us, before)
 
     def _lonely(self, range_: Range) -> list[Lonely]:
         found, elsewhere = lonely(range_, self._registry)
@@ -215,7 +216,7 @@ class Resolver:
             except DependencyUnavailable as error:
                 self._trouble, self._ask_at_s = str(error), time.monotonic() + _TROUBLE_S
                 self._process.log.warning("not_resolved_yet", reason=str(error), again_in_seconds=_TROUBLE_S)
-        ours = [one for one in asked if one and self._waiting.get(one.waiting.place) is one.waiting]
+        ours = [one for one in asked if one and self._waiting.get(one.waiting.range_.place) is one.waiting]
         if not self._consumer.valid([one.waiting.range_ for one in ours]):
             raise ClaimLost("the partitions went to another worker before anything was written")
         outcomes = [(one.waiting, decide(one.waiting.open, one.answer, final=one.final)) for one in ours]
@@ -229,8 +230,6 @@ class Resolver:
         for waiting, outcome in outcomes:
             waiting.open = outcome.open
             self._figures.count(waiting.range_.topic, outcome)
-        self._settle([waiting.range_ for waiting, outcome in outcomes if not outcome.open])
-        crashpoint("resolve.after_settle")
 
     def _write(self, range_: Range, outcome: Outcome) -> None:
         for rating, complete in outcome.complete:
@@ -271,12 +270,6 @@ class Resolver:
             asked_at = fence.now()
             self._consumer.confirm([range_])
             self._fence.heard(asked_at)
-
-    def _settle(self, ranges: Sequence[Range]) -> None:
-        if ranges:
-            self._consumer.settle(ranges)
-        for range_ in ranges:
-            self._waiting.pop((range_.topic, range_.partition), None)
 
     def _wait(self) -> None:
         self._process.beat()
