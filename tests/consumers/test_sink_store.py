@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.summary import QuerySummary
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tidegate.errors import DependencyUnavailable, InvariantBroken
 from tidegate.records import (
@@ -38,7 +42,7 @@ from tidegate.topics import (
     STATUS,
 )
 from tidegate_consumers.sink.facts import FACTS, TABLES, Reading, facts
-from tidegate_consumers.sink.store import Store
+from tidegate_consumers.sink.store import Store, gaps
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
 from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
@@ -334,14 +338,45 @@ def test_rows_of_a_stranger_stop_the_sink(store: Store, call: Any, ranged: Any) 
         put(store, ranged(calls, redo=True), doubtful=True)
 
 
-def test_a_partition_without_offsets_goes_on_behind_its_last_row(
+def test_a_partition_without_offsets_goes_on_a_range_before_its_last_row(
+    store: Store, settings: Settings, call: Any, ranged: Any
+) -> None:
+    with closing(Store(settings.model_copy(update={"sink_range_rows": 2}))) as store:
+        assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 7
+        put(store, ranged([call(), b"poison", call()], lo=20), [False, False, True])
+        assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 21
+        assert store.next_offset(Log(CALLS, "topic/id", 3, 22, 90)) == 22
+        assert store.next_offset(Log(CALLS, "topic/id", 4, 7, 90)) == 7
+        assert store.next_offset(Log(CALLS, "another", 3, 7, 90)) == 7
+
+
+def test_a_range_that_stood_in_part_when_its_claim_was_forgotten_is_made_whole_by_others(
     store: Store, call: Any, ranged: Any
 ) -> None:
-    assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 7
-    put(store, ranged([call(), b"poison", call()], lo=20), [False, False, True])
-    assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 23
-    assert store.next_offset(Log(CALLS, "topic/id", 4, 7, 90)) == 7
-    assert store.next_offset(Log(CALLS, "another", 3, 7, 90)) == 7
+    messages = [call(), b"poison", call(), call(), b"poison"]
+    copies = [False, False, True, False, False]
+    claimed = ranged(messages, lo=20)
+    whole = facts(claimed, Reading(copies, BOOK))
+    store.put(claimed, {"calls": whole["calls"]}, doubtful=False)
+    # Retention took the first two, and the group was told to go on behind them.
+    put(store, ranged(messages[2:4], lo=22), copies[2:4], doubtful=True)
+    put(store, ranged(messages[4:], lo=24), copies[4:], doubtful=True)
+    accounts = [(table, rows(store, f"SELECT _offset FROM {table} ORDER BY _offset")) for table in ACCOUNTS]
+    assert accounts == [("calls", [(20,), (23,)]), ("duplicates", [(22,)]), ("dead_letters", [(24,)])]
+
+
+ACCOUNTS = ("calls", "duplicates", "dead_letters")
+
+
+@given(lo=st.integers(0, 9), size=st.integers(0, 9), data=st.data())
+def test_gaps_are_the_offsets_that_do_not_stand(lo: int, size: int, data: st.DataObject) -> None:
+    standing = data.draw(st.sets(st.integers(lo, lo + size - 1))) if size else set()
+    found = gaps(lo, lo + size, standing)
+    assert {offset for first, last in found for offset in range(first, last + 1)} == (
+        set(range(lo, lo + size)) - standing
+    )
+    # Neighbours are one gap.
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(found))
 
 
 def test_a_loss_to_retention_is_noted_once(store: Store) -> None:
@@ -349,6 +384,14 @@ def test_a_loss_to_retention_is_noted_once(store: Store) -> None:
         store.note_loss(Log(CALLS, "topic/id", partition, low, 90), 7 if partition == 3 else 0)
     query = "SELECT topic, _partition, first_offset, last_offset FROM log_losses ORDER BY ALL"
     assert rows(store, query) == [(CALLS, 3, 7, 19), (CALLS, 3, 20, 24), (CALLS, 4, 0, 0)]
+
+
+def test_what_stands_of_a_claimed_range_is_not_lost(store: Store, call: Any, ranged: Any) -> None:
+    put(store, ranged([call(), b"poison", call()], lo=20))
+    for lo, low in ((20, 22), (18, 25)):
+        store.note_loss(Log(CALLS, "topic/id", 3, low, 90), lo)
+    query = "SELECT first_offset, last_offset FROM log_losses ORDER BY ALL"
+    assert rows(store, query) == [(18, 19), (23, 24)]
 
 
 def test_the_slow_way_of_a_redo_gives_the_same_rows(full_call: Any, call: Any, ranged: Any) -> None:

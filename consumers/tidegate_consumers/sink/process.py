@@ -73,6 +73,8 @@ class Effect:
         Claimed.
     copies
         For each message whether it is a duplicate, where its topic knows such.
+    doubtful
+        Whether rows of it may stand.
     began_s
         When it was handed to the writers.
     dropped
@@ -81,6 +83,7 @@ class Effect:
 
     range_: Range
     copies: Sequence[bool] | None
+    doubtful: bool
     began_s: float = field(default_factory=time.monotonic)
     dropped: threading.Event = field(default_factory=threading.Event)
     future: "Future[Stored | None] | None" = None
@@ -110,6 +113,9 @@ class Sink:
         self._duplicates = Duplicates(settings, process.beat)
         self._effects: dict[tuple[str, int], Effect] = {}
         self._trouble: dict[tuple[str, int], str] = {}
+        # Partition -> assignment in which a range of it had no row yet, so that what follows has none either.
+        # The group's offsets do not say so: anybody may set them back.
+        self._unwritten: dict[tuple[str, int], int] = {}
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._consumer = RangeConsumer(
             settings,
@@ -172,7 +178,8 @@ class Sink:
         crashpoint("sink.after_claim")
         copies = self._duplicates.mark(ranges)
         for range_ in ranges:
-            effect = Effect(range_, copies.get(range_.name))
+            is_new = self._unwritten.get(range_.place) == range_.epoch and not range_.redo
+            effect = Effect(range_, copies.get(range_.name), doubtful=not is_new)
             before = self._effects.get((range_.topic, range_.partition))
             self._effects[range_.topic, range_.partition] = effect
             effect.future = self._writers.submit(self._write, effect, before)
@@ -185,7 +192,7 @@ class Sink:
         range_ = effect.range_
         book = self._prices.find(range_.prices) if range_.topic == CALLS else None
         frames = facts(range_, Reading(effect.copies, book, self._registry))
-        doubtful = range_.redo
+        doubtful = effect.doubtful
         for pause_s in _pauses():
             if effect.dropped.is_set():
                 return None
@@ -221,6 +228,8 @@ class Sink:
             self._trouble.pop(key, None)
             if result is not None:
                 self._figures.stored(effect.range_, result)
+                if not result.stood:
+                    self._unwritten[effect.range_.place] = effect.range_.epoch
 
     def _drop_strangers(self) -> None:
         """Give up what another assignment, or another process, now has to store."""

@@ -7,7 +7,9 @@ are inserted again.
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
@@ -42,13 +44,8 @@ AND _offset BETWEEN {lo:UInt64} AND {hi:UInt64}"""
 _COUNTED = "SELECT count(), uniqExact(_offset) " + _OF_RANGE
 _STANDING = "SELECT _offset " + _OF_RANGE
 
-# Between two starts retention may have gone on: only what is gone since is new.
-_LOSS = """INSERT INTO log_losses
-WITH (SELECT if(count() = 0, 0, max(last_offset) + 1) FROM log_losses
-    WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}) AS unknown
-SELECT {topic:String}, {topic_id:String}, {partition:UInt16},
-    greatest({lo:UInt64}, unknown) AS lo, {last:UInt64}, now64(3)
-WHERE lo <= {last:UInt64}"""
+_KNOWN = """SELECT max(last_offset), count() FROM log_losses
+WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}"""
 
 # One range is one block, and it stands when the answer comes.
 _ONE_BLOCK = {
@@ -76,12 +73,15 @@ class Stored:
         Rows of the range by table.
     audited
         Whether the rows that stand were counted.
+    stood
+        Rows that were found standing, if they were counted.
     repaired
         Rows that were missing after the token was taken for known.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     audited: bool = False
+    stood: int = 0
     repaired: int = 0
 
 
@@ -103,6 +103,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._client: Client = clickhouse.connect(settings, answer_seconds=ANSWER_S)
+        self._range_rows = settings.sink_range_rows
         self._types: dict[str, dict[str, str]] = {}
         for table, column, type_ in self._client.query(_COLUMNS).result_rows:
             self._types.setdefault(table, {})[column] = type_
@@ -123,7 +124,8 @@ class Store:
         frames
             Its rows by table.
         doubtful
-            They may have been written before, wholly or in part: a redo, or a try without a clean answer.
+            They may have been written before, wholly or in part: a redo, a try without a clean answer, or
+            offsets of the group that somebody may have set back.
 
         Raises
         ------
@@ -137,7 +139,9 @@ class Store:
             for table, frame in frames.items():
                 stored.rows[table] = frame.height
                 if doubtful and table not in UPSERTED:
-                    stored.repaired += self._make_whole(table, range_, frame)
+                    stood, repaired = self._make_whole(table, range_, frame)
+                    stored.stood += stood
+                    stored.repaired += repaired
                 else:
                     self._insert(table, frame, range_.name)
         except (ClickHouseError, OSError) as error:
@@ -146,27 +150,42 @@ class Store:
         return stored
 
     def next_offset(self, log: Log) -> int:
-        """Offset behind the last one of a partition that has a row, else the log's first."""
-        parameters = {"topic_id": log.topic_id, "partition": log.partition}
-        following = log.low
+        """Offset to go on from without offsets of the group: a range before the last one that has a row.
+
+        The last range may stand in some tables and not in others.
+        """
+        following = 0
         for table in TABLES[log.topic]:
-            [(last, rows)] = self._client.query(_LAST, {"table": table, **parameters}).result_rows
+            [(last, rows)] = self._client.query(_LAST, {"table": table, **_place(log)}).result_rows
             following = max(following, last + 1 if rows else 0)
-        return following
+        return max(log.low, following - self._range_rows)
 
     def note_loss(self, log: Log, lo: int) -> None:
-        """Record that the log's retention took offsets before they were read, as far as that is not known."""
-        self._client.command(
-            _LOSS,
-            {
-                "topic": log.topic,
-                "topic_id": log.topic_id,
-                "partition": log.partition,
-                "lo": lo,
-                "last": log.low - 1,
-            },
-            settings={"insert_deduplication_token": f"{log.topic_id}:{log.partition}:{lo}-{log.low - 1}"},
-        )
+        """Record which offsets the log's retention took before they were stored, as far as that is not known.
+
+        Parameters
+        ----------
+        log
+            As it is now.
+        lo
+            First offset that was not settled: of a range that was claimed, rows may stand.
+        """
+        [(known, rows)] = self._client.query(_KNOWN, _place(log)).result_rows
+        # Between two starts retention may have gone on: only what is gone since is new.
+        lo = max(lo, known + 1 if rows else 0)
+        where = {**_place(log), "lo": lo, "hi": log.low - 1}
+        standing: set[int] = set()
+        for table in TABLES[log.topic]:
+            found = self._client.query(_STANDING, {"table": table, **where}).result_columns
+            standing.update(found[0] if found else [])
+        if gone := gaps(lo, log.low, standing):
+            lost = pl.DataFrame(gone, schema=["first_offset", "last_offset"], orient="row").with_columns(
+                topic=pl.lit(log.topic),
+                _topic_id=pl.lit(log.topic_id),
+                _partition=pl.lit(log.partition),
+                noted_ts=pl.lit(datetime.now(UTC)),
+            )
+            self._insert("log_losses", lost, f"{log.topic_id}:{log.partition}:{lo}-{log.low - 1}")
 
     def close(self) -> None:
         """Close the connections."""
@@ -186,9 +205,13 @@ class Store:
                 "wrote them: look at its log, and at what stands between it and the sink"
             )
 
-    def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> int:
-        """Insert what is missing until nothing is; return how many rows the token alone would have lost."""
+    def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> tuple[int, int]:
+        """Insert what is missing until nothing is.
+
+        Returns how many rows stood already, and how many the token alone would have lost.
+        """
         missing = self._missing(table, range_, frame)
+        stood = frame.height - missing.height
         if missing.height:
             self._insert(table, frame, range_.name)
             missing = self._missing(table, range_, frame)
@@ -202,7 +225,7 @@ class Store:
             repairs += 1
             self._insert(table, missing, f"{range_.name}:r{repairs}")
             missing = self._missing(table, range_, frame)
-        return repaired
+        return stood, repaired
 
     def _missing(self, table: str, range_: Range, frame: pl.DataFrame) -> pl.DataFrame:
         where = {
@@ -240,3 +263,17 @@ class Store:
             old_ms = (time.time() - KEPT_DAYS[table] * 86_400 + _SKEW_S) * 1_000
             missing = missing.filter(pl.col("append_ts") > old_ms)
         return missing
+
+
+def gaps(lo: int, end: int, standing: Collection[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each run of offsets in [lo, end) that are not standing."""
+    behind = [lo, *(offset + 1 for offset in sorted(standing))]
+    return [
+        (first, stop - 1)
+        for first, stop in zip(behind, [*sorted(standing), end], strict=True)
+        if first < stop
+    ]
+
+
+def _place(log: Log) -> dict[str, object]:
+    return {"topic_id": log.topic_id, "partition": log.partition}
