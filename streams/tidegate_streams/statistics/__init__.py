@@ -9,4 +9,5 @@
 ``means``         how much more on average, for reports: right in the limit only
 ``sample_ratio``  units assigned -> did the variants get the shares that were asked for
 ``dependence``    how much alike the calls of a unit are, and evidence that allows for it
+``forecast``      how many more calls until a decision, and whether a policy can decide at all
 """
