@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.streams.drive import START, Drive, latencies, latency, rate, rollout
+from tests.streams.drive import HOUR, START, Drive, latencies, latency, rate, rollout
 
 from tidegate.errors import InvariantBroken
 from tidegate.records import Step
@@ -141,3 +141,71 @@ def test_fewer_tokens_can_be_harm_too():
     assert drive.actions[-1] == "rollback"
     assert "below the usual p" in drive.command.evidence[0].sentence
     assert latencies(Drive(rollout(metrics=[latency()])), 0.6, 90).actions[-1] != "rollback"
+
+
+BOTH = [rate(), rate("evaluation.faithful")]
+
+
+def judged(drive, panes, share=1.0, calls=200, failing=0.02, arms=("march", "june")):
+    """Serve calls of which a share is evaluated."""
+    for _ in range(panes):
+        made = {}
+        for name in arms:
+            n = round(calls * share)
+            rates = {"error_rate": (calls, round(calls * failing))}
+            rates |= {"evaluation.faithful": (n, n // 50)} if n else {}
+            made[name] = VariantPane(calls=calls, rates=rates)
+        drive.look({Stratum(drive.state.revision, drive.pane_us, False): made})
+    return drive
+
+
+def test_a_metric_that_stops_is_an_error_that_promotes_nobody_until_it_comes_back():
+    drive = Drive(rollout(metrics=BOTH, steps=[Step(weight_bp=5_000, min_calls=20_000)]))
+    judged(drive, 40)
+    assert {row.verdict for row in drive.progress.evidence} == {"pass"}
+    judged(drive, 100, share=0.0)
+    assert drive.actions == ["start"]
+    assert drive.progress.evidence[1].verdict == "error"
+    sentence = "not one good among the evaluations of march for its last 20,000 calls: what measures it"
+    assert sentence in drive.progress.evidence[1].sentence
+    judged(drive, 1)
+    assert drive.actions == ["start", "promote"]
+
+
+def test_a_metric_that_is_seldom_measured_has_not_stopped():
+    drive = Drive(rollout(metrics=BOTH, steps=[Step(weight_bp=5_000, min_calls=10**6)]))
+    for _ in range(30):
+        judged(drive, 20, share=0.0)
+        judged(drive, 1, share=0.5)
+    assert "error" not in {row.verdict for row in drive.progress.evidence}
+
+
+def test_an_outage_of_both_variants_promotes_nobody_while_it_lasts():
+    points = rate(margin_kind="absolute", rollback_margin=0.005, promotion_margin=0.02)
+    drive = Drive(rollout(metrics=[points], steps=[Step(weight_bp=5_000, min_calls=20_000)]))
+    judged(drive, 40)
+    judged(drive, 200, failing=1.0)
+    assert drive.actions == ["start"]
+    assert drive.progress.evidence[0].verdict == "error"
+    judged(drive, 1)
+    assert drive.actions == ["start", "promote"]
+
+
+@pytest.mark.parametrize("policy", ["hold", "promote"])
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        {"calls": 0},
+        {"arms": ("june",)},
+        {"arms": ("march",)},
+        {"failing": 1.0},
+        {"share": 0.0},
+    ],
+    ids=["no traffic", "only the candidate", "only the baseline", "all calls fail", "a metric without data"],
+)
+def test_what_does_not_tell_the_variants_apart_promotes_nobody_by_itself(traffic, policy):
+    metrics = [rate(), rate("evaluation.faithful")]
+    drive = Drive(rollout(metrics=metrics, max_duration_us=HOUR // 4, on_inconclusive=policy))
+    judged(drive, 100, **traffic)
+    assert drive.actions == ["start", "hold"] or drive.actions == ["start", "advance", "advance", "hold"]
+    assert drive.state.state == "holding"

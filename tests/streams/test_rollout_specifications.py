@@ -1,9 +1,15 @@
 """What a specification does, and which are refused."""
 
-import pytest
-from tests.streams.drive import HOUR, START, Drive, rate, rollout
+import math
+from dataclasses import replace
 
-from tidegate.records import DeploymentCommand, DeploymentStatus, RolloutProgress, Variant
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.streams.drive import HOUR, START, Drive, latency, rate, rollout
+
+from tidegate import codec
+from tidegate.records import DeploymentCommand, DeploymentStatus, Filter, RolloutProgress, Step, Variant
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
@@ -55,6 +61,29 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
         ({"steps": []}, "there are no steps"),
         ({"metrics": [rate(muted=True)]}, "no metric has effect"),
         ({"metrics": [rate(kind="mean")]}, "only rates and quantiles decide"),
+        ({"metrics": [rate(), rate()]}, "error_rate is listed twice"),
+        ({"metrics": [rate("eror_rate")]}, "eror_rate: there is no such metric"),
+        ({"metrics": [latency(quantiles=[])]}, "no quantiles are named"),
+        ({"metrics": [latency(quantiles=[1.0])]}, "quantiles lie above 0 and below 1"),
+        ({"metrics": [rate(kind="quantile")]}, "it is a rate, not a quantile"),
+        ({"metrics": [rate(rollback_margin=0.9)]}, "must rise from 1"),
+        ({"metrics": [rate(rollback_margin=math.nan)]}, "must rise from 1"),
+        ({"metrics": [rate(promotion_margin=1.05)]}, "must rise from 1"),
+        ({"metrics": [rate(margin_kind="absolute", rollback_margin=-0.1)]}, "must rise from 0"),
+        ({"metrics": [rate(margin_kind="absolute", rollback_margin=0)]}, "200 points tolerates everything"),
+        ({"metrics": [rate(margin_kind="sigmas")]}, "margins cannot be 'sigmas'"),
+        ({"metrics": [rate(weight=0)]}, "its weight is 0"),
+        ({"alpha_rollback": 0.0}, "alpha_rollback is 0.0"),
+        ({"alpha_promotion": math.nan}, "alpha_promotion is nan"),
+        ({"alpha_srm": 0.5}, "alpha_srm is 0.5"),
+        ({"steps": [Step(weight_bp=500), Step(weight_bp=500)]}, "5 % does not increase on 5 %"),
+        ({"steps": [Step(weight_bp=10_000)]}, "step 1 sends 100 %"),
+        ({"steps": [Step(weight_bp=500, mirror_bp=1)]}, "overrides or mirrors, which are not there yet"),
+        ({"filters": [Filter(dimension="app", op="eq")]}, "filters are not there yet"),
+        ({"variants": [Variant(name="june", role=r) for r in ("baseline", "candidate")]}, "called june"),
+        ({"max_duration_us": 0}, "leaves no time"),
+        ({"on_inconclusive": "pray"}, "cannot mean 'pray'"),
+        ({"assignment_unit": "planet"}, "assigned by 'planet'"),
     ],
 )
 def test_a_specification_that_cannot_run_is_refused_and_changes_nothing(changes, problem):
@@ -101,3 +130,56 @@ def test_a_replay_of_last_year_is_judged_in_last_years_time():
     assert drive.command.watermark is None
     drive.serve_until("succeeded", limit=200)
     assert drive.progress.started_at == START
+
+
+NUMBERS = st.sampled_from([0.0, -1.0, 0.05, 0.3, 1.0, 1.1, 3.0, 1e300, math.inf, math.nan])
+COUNTS = st.sampled_from([0, -1, 1, 50, 10**6, 2**62])
+NONSENSE = {
+    "metric": {
+        "name": st.sampled_from(["error_rate", "latency_us", "nonsense", ""]),
+        "kind": st.sampled_from(["rate", "quantile", "mean"]),
+        "quantiles": st.lists(NUMBERS, max_size=2),
+        "increase_is": st.sampled_from(["bad", "good", "both", ""]),
+        "margin_kind": st.sampled_from(["odds", "relative", "absolute", ""]),
+        "rollback_margin": NUMBERS,
+        "promotion_margin": NUMBERS,
+        "weight": NUMBERS,
+        "critical": st.booleans(),
+        "muted": st.booleans(),
+        "min_n": COUNTS,
+    },
+    "step": {
+        "weight_bp": st.sampled_from([-1, 0, 500, 9_999, 10_000]),
+        "min_calls": COUNTS,
+        "min_units": COUNTS,
+        "warmup_us": COUNTS,
+        "max_duration_us": COUNTS,
+    },
+    "rollout": {
+        "alpha_rollback": NUMBERS,
+        "alpha_promotion": NUMBERS,
+        "alpha_srm": NUMBERS,
+        "max_duration_us": COUNTS,
+        "min_calls": COUNTS,
+        "on_inconclusive": st.sampled_from(["hold", "rollback", "promote", ""]),
+    },
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from([rate(), latency()]))
+def test_whatever_is_applied_it_is_refused_or_runs(data, metric):
+    parts = {"metric": metric, "step": Step(weight_bp=1_000), "rollout": rollout()}
+    for _ in range(data.draw(st.integers(1, 3))):
+        part = data.draw(st.sampled_from(list(NONSENSE)))
+        name = data.draw(st.sampled_from(list(NONSENSE[part])))
+        parts[part] = replace(parts[part], **{name: data.draw(NONSENSE[part][name])})
+    drive = Drive(replace(parts["rollout"], metrics=[parts["metric"]], steps=[parts["step"]]))
+    if drive.of(DeploymentStatus):
+        assert drive.of(DeploymentStatus)[0].detail
+        assert drive.actions == []
+    else:
+        drive.serve(6, calls=60, histograms={"latency_us": {700: 20, 760: 2}})
+        assert drive.progress.evidence
+        for record in drive.outputs:
+            codec.encode(record)

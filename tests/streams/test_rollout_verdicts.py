@@ -136,6 +136,16 @@ def test_all_calls_failing_in_both_variants_is_no_harm_of_the_candidate():
     assert not judgement.harmful
 
 
+def test_a_metric_that_has_fallen_silent_is_an_error_unless_it_has_failed_already():
+    same, bad = rates(5_000, 50), rates(5_000, 500)
+    for candidate, verdict in ((same, "error"), (bad, "fail")):
+        evidence = {"error_rate": seen(RATE, same, candidate)}
+        judgement = judge([RATE], evidence, 0.01, 0.05, frozenset({"error_rate"}))
+        assert judgement.verdicts == {"error_rate": verdict}
+        assert not judgement.safe
+        assert judgement.harmful == (verdict == "fail")
+
+
 def test_one_bad_metric_among_many_still_rolls_back_and_is_named():
     others = {f"guardrail.{i}": rates(500, 5, f"guardrail.{i}") for i in range(9)}
     metrics = [RATE, *(replace(RATE, name=name) for name in others)]

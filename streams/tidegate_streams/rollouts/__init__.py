@@ -2,9 +2,11 @@
 
 ``strata``        merged release rows -> counts and histograms per stratum and variant
 ``split``         whether users fell to the variants as they were asked to
+``silence``       metrics that are measured no longer, or never well
 ``reference``     the past hour of each variant, which thresholds and margins are taken from
 ``verdicts``      strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
 ``transitions``   the table: (state, event) -> state and command
+``soundness``     which specifications cannot run
 ``machine``       specification, actions and looks -> next state and records
 ``findings``      the event that a look calls for
 ``following``     what an event leads to

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tidegate_streams import users
 from tidegate_streams.partials import PANE_US
-from tidegate_streams.rollouts import freezes, verdicts
+from tidegate_streams.rollouts import freezes, silence, verdicts
 from tidegate_streams.rollouts.outputs import candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
@@ -15,7 +15,8 @@ from tidegate_streams.rollouts.verdicts import Judgement
 def judge(state: State) -> Judgement:
     """Say what the evidence so far amounts to."""
     spec = state.plan
-    return verdicts.judge(spec.metrics, state.evidence, spec.alpha_rollback, spec.alpha_promotion)
+    silent = frozenset(m.name for m in spec.metrics if silence.of(m, state.silence, state.totals))
+    return verdicts.judge(spec.metrics, state.evidence, spec.alpha_rollback, spec.alpha_promotion, silent)
 
 
 def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None:

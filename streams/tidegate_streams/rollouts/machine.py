@@ -10,7 +10,7 @@ from tidegate.errors import InvariantBroken
 from tidegate.records import Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key
 from tidegate_streams import alerts
-from tidegate_streams.rollouts import freezes, outputs, reasons, verdicts
+from tidegate_streams.rollouts import freezes, outputs, reasons, silence, soundness, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
@@ -52,7 +52,7 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         if spec.generation <= known.generation:
             detail = reasons.stale(spec.generation, known.generation)
             return before, [outputs.refusal(before, spec.spec_hash, "rejected", detail, now_us)]
-    problem = reasons.cannot_run(spec)
+    problem = soundness.objection(spec)
     if problem:
         return before, [outputs.refusal(before, spec.spec_hash, "rejected", problem, now_us)]
     published: Outputs = []
@@ -295,6 +295,7 @@ def _take(state: State, strata: Strata, usual: Reference) -> State:
                 )
                 for metric in spec.metrics
             },
+            silence=silence.after(state.silence, spec.metrics, panes),
             totals={name: state.totals.get(name, VariantPane()) + pane for name, pane in panes.items()},
         )
         if not spec.dry_run and spec.assignment_unit != "tenant":

@@ -23,7 +23,7 @@ from tidegate.records import (
     Weight,
 )
 from tidegate_streams import alerts, histogram, users
-from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts import silence, words
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.verdicts import HISTOGRAM_SCALE, Judgement, MetricEvidence, comparisons
@@ -273,6 +273,7 @@ def _row(
     }
     base, new = baseline(spec).name, candidate(spec).name
     log_e_rollback = found.log_e_rollback if judged else None
+    quiet = silence.of(metric, state.silence, state.totals) if verdict == "error" else None
     return Evidence(
         metric=metric.name,
         candidate=new,
@@ -296,7 +297,9 @@ def _row(
         alpha_promotion=spec.alpha_promotion,
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
-        sentence=_sentence(metric, found, i, verdict, values, base, new),
+        sentence=_sentence(metric, found, i, verdict, values, base, new)
+        if quiet is None
+        else words.silent(metric, quiet, state.silence[metric.name][quiet]),
     )
 
 

@@ -93,7 +93,8 @@ def _uneven(state: State) -> str:
         f"of {sum(users.values()):,.0f} users seen for the first time {users[new]:,.0f} fell to {new}, "
         f"where the shares ask for {asked[new]:,.0f}; chance alone shows this at most "
         f"{words.rarity(state.split.log_e)} rollouts. Something loses or adds users by variant, so nothing "
-        f"is promoted on the comparison; harm still rolls back. Find it, then resume: the check begins anew, the other evidence stays"
+        f"is promoted on the comparison; harm still rolls back. Find it, then resume: the check begins "
+        f"anew, the other evidence stays"
     )
 
 
@@ -187,24 +188,6 @@ def stale(generation: int, present: int) -> str:
         f"it was meant for generation {generation}, and generation {present} is in force: "
         f"look at the rollout again and repeat what still applies"
     )
-
-
-def cannot_run(spec: Rollout) -> str | None:
-    """Why a specification cannot run; None when it can."""
-    if spec.strategy != "canary":
-        return f"strategy {spec.strategy} is not there yet: use canary"
-    roles = sorted(variant.role for variant in spec.variants)
-    if roles != ["baseline", "candidate"]:
-        return f"a canary compares one baseline with one candidate, here are {', '.join(roles) or 'none'}"
-    if not spec.steps:
-        return "there are no steps: give at least one with the candidate's share"
-    if not any(not metric.muted for metric in spec.metrics):
-        return "no metric has effect: name at least one that is not muted"
-    means = [metric.name for metric in spec.metrics if metric.kind not in ("rate", "quantile")]
-    if means:
-        return f"{words.joined(means)}: only rates and quantiles decide"
-    empty = [metric.name for metric in spec.metrics if metric.kind == "quantile" and not metric.quantiles]
-    return f"{words.joined(empty)}: no quantiles are named" if empty else None
 
 
 def expired(action: RolloutAction) -> str:

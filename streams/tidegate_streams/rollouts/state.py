@@ -67,6 +67,8 @@ class State:
         Metric -> evidence.
     totals
         Variant -> what it did in all strata that count.
+    silence
+        Metric -> variant -> calls since it was last observed.
     step_calls
         Variant -> calls in the present step.
     step_users
@@ -102,6 +104,7 @@ class State:
     revisions: Mapping[int, Counting] = field(default_factory=dict)
     evidence: Mapping[str, MetricEvidence] = field(default_factory=dict)
     totals: Mapping[str, VariantPane] = field(default_factory=dict)
+    silence: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     step_calls: Mapping[str, int] = field(default_factory=dict)
     step_users: Mapping[int, int] = field(default_factory=dict)
     split: Split = field(default_factory=Split)

@@ -246,6 +246,7 @@ def judge(
     evidence: Mapping[str, MetricEvidence],
     alpha_rollback: float,
     alpha_promotion: float,
+    silent: frozenset[str] = frozenset(),
 ) -> Judgement:
     """Combine the evidence of all metrics.
 
@@ -259,6 +260,8 @@ def judge(
         Probability, over the whole rollout, of rolling back a candidate that is within every rollback margin.
     alpha_promotion
         Probability of promoting a candidate that is at or beyond any promotion margin.
+    silent
+        Metrics that are observed no longer, or only bad: they still roll back, and promote nobody.
 
     Returns
     -------
@@ -293,6 +296,8 @@ def judge(
         if not enough[name]:
             failed = evidence[name].failed_baseline + evidence[name].failed_candidate
             return "error" if failed else "skipped"
+        if name in silent:
+            return "error"
         return "pass" if safety[name] >= excluded else "inconclusive"
 
     verdicts = {metric.name: verdict(metric) for metric in metrics}

@@ -122,6 +122,14 @@ def conclusion(metric: DecisionMetric, verdict: str, log_e_rollback: float) -> s
     return f"neither harm beyond {tolerated} nor the absence of harm beyond {excluded} is certain yet"
 
 
+def silent(metric: DecisionMetric, variant: str, calls: int) -> str:
+    """It is measured no longer, or only badly."""
+    return (
+        f"{metric.name}: not one good among the {units(metric.name)} of {variant} for its last {calls:,} "
+        f"calls: what measures it has stopped, or nothing works. Nothing is promoted on it."
+    )
+
+
 NO_EVENT = "no bad event in either, which odds cannot compare: margins in points can pass"
 
 

@@ -1,0 +1,74 @@
+"""Metrics that are measured no longer, or never well: an outage promotes nobody."""
+
+from collections.abc import Iterable, Mapping
+
+from tidegate.records import DecisionMetric
+from tidegate_streams.rollouts.strata import VariantPane
+
+PATIENCE = 20
+"""So many times its usual distance, in calls, may pass without a good one; by chance e^-20 of gaps do."""
+
+LEAST_CALLS = 100
+"""Fewer calls without a good one say nothing."""
+
+Silence = Mapping[str, Mapping[str, int]]
+"""Metric -> variant -> calls of the variant since the metric was last observed and good."""
+
+
+def after(silence: Silence, metrics: Iterable[DecisionMetric], panes: Mapping[str, VariantPane]) -> Silence:
+    """Add one stratum.
+
+    Parameters
+    ----------
+    silence
+        So far.
+    metrics
+        Of the rollout.
+    panes
+        Variant -> what it did.
+    """
+    return {
+        metric.name: {
+            variant: 0 if _good(pane, metric) else silence.get(metric.name, {}).get(variant, 0) + pane.calls
+            for variant, pane in panes.items()
+        }
+        for metric in metrics
+    }
+
+
+def of(metric: DecisionMetric, silence: Silence, totals: Mapping[str, VariantPane]) -> str | None:
+    """Return the variant of which a metric has no good observation any more, or never had one.
+
+    Parameters
+    ----------
+    metric
+        Of the rollout.
+    silence
+        As `after` has it.
+    totals
+        Variant -> what it did in all strata.
+
+    Returns
+    -------
+    str or None
+        None while all is well, and for a metric without any observation: that is missing from the start.
+    """
+    for variant, calls in silence.get(metric.name, {}).items():
+        total = totals[variant]
+        good = _good(total, metric)
+        patience = PATIENCE * total.calls / good if good else 0
+        if _observed(total, metric) and calls >= max(LEAST_CALLS, patience):
+            return variant
+    return None
+
+
+def _observed(pane: VariantPane, metric: DecisionMetric) -> int:
+    n, _ = pane.rates.get(metric.name, (0, 0))
+    return n + sum(pane.histograms.get(metric.name, {}).values())
+
+
+def _good(pane: VariantPane, metric: DecisionMetric) -> int:
+    n, bad = pane.rates.get(metric.name, (0, 0))
+    if n and metric.increase_is != "both":
+        return n - bad if metric.increase_is == "bad" else bad
+    return _observed(pane, metric)

@@ -1,0 +1,113 @@
+"""Which specifications cannot run. Whatever wrote them, nothing that would break a decision is taken in."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tidegate.metrics import find
+from tidegate.records import DecisionMetric, Rollout, Step
+from tidegate_streams.rollouts import words
+
+_STRATEGIES = ("canary",)
+_UNITS = ("user", "session", "tenant", "request")
+_ENDS = ("hold", "rollback", "promote")
+
+
+def objection(spec: Rollout) -> str | None:
+    """Return why a specification cannot run, all reasons at once in a sentence; None when it can."""
+    return "; ".join(_objections(spec)) or None
+
+
+def _objections(spec: Rollout) -> Iterator[str]:
+    if spec.strategy not in _STRATEGIES:
+        yield f"strategy {spec.strategy} is not there yet: use {_or(_STRATEGIES)}"
+    if spec.assignment_unit not in _UNITS:
+        yield f"variants cannot be assigned by {spec.assignment_unit!r}: use {_or(_UNITS)}"
+    if spec.on_inconclusive not in _ENDS:
+        yield f"an inconclusive end cannot mean {spec.on_inconclusive!r}: use {_or(_ENDS)}"
+    if spec.filters:
+        yield "filters are not there yet: remove them"
+    if spec.max_duration_us <= 0:
+        yield f"a longest duration of {spec.max_duration_us} us leaves no time: give a positive one"
+    if spec.min_calls < 0 or spec.min_units < 0:
+        yield "fewer than no calls or users are asked for: give counts from 0"
+    for name in ("alpha_rollback", "alpha_promotion", "alpha_srm"):
+        if not 0 < getattr(spec, name) < 0.5:
+            yield f"{name} is {getattr(spec, name)}: error probabilities lie above 0 and below 0.5"
+    if any(freeze.ends_at <= freeze.starts_at for freeze in spec.freezes):
+        yield "a freeze ends before it begins: exchange its ends"
+    yield from _of_variants(spec)
+    yield from _of_steps(spec.steps)
+    yield from _of_metrics(spec.metrics)
+
+
+def _of_variants(spec: Rollout) -> Iterator[str]:
+    roles = sorted(variant.role for variant in spec.variants)
+    if roles != ["baseline", "candidate"]:
+        yield f"a canary compares one baseline with one candidate, here are {', '.join(roles) or 'none'}"
+    for name in _repeated(variant.name for variant in spec.variants):
+        yield f"two variants are called {name}: a variant cannot be compared with itself, rename one"
+
+
+def _of_steps(steps: list[Step]) -> Iterator[str]:
+    if not steps:
+        yield "there are no steps: give at least one with the candidate's share"
+    for number, step in enumerate(steps, 1):
+        if not 0 < step.weight_bp < 10_000:
+            yield f"step {number} sends {words.weight(step.weight_bp)}: shares lie above 0 and below 100 %"
+        if min(step.min_calls, step.min_units, step.warmup_us or 0) < 0 or (step.max_duration_us or 1) < 0:
+            yield f"step {number} has a negative count or time: give counts and times from 0"
+        if step.overrides or step.mirror_bp:
+            yield f"step {number} has overrides or mirrors, which are not there yet: remove them"
+    for one, following in itertools.pairwise(steps):
+        if following.weight_bp <= one.weight_bp:
+            yield f"{words.weight(following.weight_bp)} does not increase on {words.weight(one.weight_bp)}"
+
+
+def _of_metrics(metrics: list[DecisionMetric]) -> Iterator[str]:
+    if all(metric.muted for metric in metrics):
+        yield "no metric has effect: name at least one that is not muted"
+    for name in _repeated(metric.name for metric in metrics):
+        yield f"{name} is listed twice: keep one"
+    for metric in metrics:
+        yield from (f"{metric.name}: {problem}" for problem in _of_metric(metric))
+
+
+def _of_metric(metric: DecisionMetric) -> Iterator[str]:
+    known = find(metric.name)
+    if known is None:
+        yield "there is no such metric"
+        return
+    if metric.kind not in ("rate", "quantile"):
+        yield "only rates and quantiles decide"
+    elif metric.kind != known.kind:
+        yield f"it is a {known.kind}, not a {metric.kind}"
+    if metric.kind == "quantile" and not metric.quantiles:
+        yield "no quantiles are named"
+    if not all(0 < level < 1 for level in metric.quantiles):
+        yield f"quantiles lie above 0 and below 1, not at {metric.quantiles}"
+    if metric.increase_is not in ("bad", "good", "both"):
+        yield f"an increase cannot be {metric.increase_is!r}: use bad, good or both"
+    least = {"odds": 1, "relative": 0, "absolute": 0}.get(metric.margin_kind)
+    if least is None:
+        yield f"margins cannot be {metric.margin_kind!r}: use odds, relative or absolute"
+    elif not least <= metric.rollback_margin <= metric.promotion_margin < math.inf:
+        yield (
+            f"the margins {metric.rollback_margin} and {metric.promotion_margin} must rise from {least}: "
+            f"what is tolerated, then what must be excluded"
+        )
+    elif metric.kind == "rate" and metric.margin_kind == "absolute" and metric.promotion_margin >= 1:
+        yield f"a margin of {100 * metric.promotion_margin:g} points tolerates everything"
+    if not 0 < metric.weight < math.inf:
+        yield f"its weight is {metric.weight}: give a positive number"
+    if metric.min_n < 0:
+        yield f"it asks for {metric.min_n} observations: give a count from 0"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _or(allowed: tuple[str, ...]) -> str:
+    return " or ".join(allowed)
