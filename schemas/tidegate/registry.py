@@ -1,10 +1,25 @@
 """Schemas from a Confluent-compatible registry; used only where ``TIDEGATE_SCHEMA_REGISTRY_URL`` is set."""
 
 import json
-from typing import Any
+import math
+import time
+
+from fastavro.schema import SchemaParseException
 
 from tidegate.errors import ConfigError, ContractError, DependencyUnavailable
 from tidegate.versions import Version, by_fingerprint, fingerprint_of, load
+
+PATIENCE_S = 3.0
+"""For so long an id that is denied is asked for again. A registry of several nodes may not know at once on
+all of them what was registered on one."""
+
+DENIED_S = 60.0
+"""For so long a denial is believed, and one of another id at once: whoever writes ids that nobody has
+registered must not hold up the others for longer than `PATIENCE_S` in each of these times."""
+
+_PAUSE_S = 0.25
+_ANSWER_S = 10.0
+_MOST_DENIED = 10_000
 
 
 class SchemaRegistry:
@@ -30,36 +45,65 @@ class SchemaRegistry:
                 "pip install 'tidegate[registry]'"
             ) from error
         self._schema = Schema
-        self._client = SchemaRegistryClient.new_client({"url": url})
+        self._client = SchemaRegistryClient.new_client({"url": url, "timeout": _ANSWER_S})
         self._versions: dict[int, Version | None] = {}
+        self._denied_s: dict[int, float] = {}
+        self._patient_until_s = -math.inf
         self._ids: dict[tuple[bytes, str], int] = {}
 
     def version(self, schema_id: int) -> Version:
-        """Return the writer's schema of an id; an id that is not known is remembered as such."""
+        """Return the writer's schema of an id.
+
+        Parameters
+        ----------
+        schema_id
+            What it names is remembered for ever, that it names nothing for `DENIED_S`.
+
+        Raises
+        ------
+        ContractError
+            It names nothing, or no schema of the contract.
+        DependencyUnavailable
+            The registry does not answer.
+        """
         if schema_id not in self._versions:
-            self._versions[schema_id] = self._look_up(schema_id)
+            text = self._text(schema_id)
+            if text is None:
+                raise ContractError("unknown_schema", f"the registry knows no schema of id {schema_id}")
+            self._versions[schema_id] = _ours(text)
         version = self._versions[schema_id]
         if version is None:
             raise ContractError("unknown_schema", f"schema id {schema_id} is no schema of the contract")
         return version
 
-    def _look_up(self, schema_id: int) -> Version | None:
+    def _text(self, schema_id: int) -> str | None:
+        """Return the text of a schema; None when it is denied, and was so for a moment."""
+        if time.monotonic() - self._denied_s.get(schema_id, -math.inf) < DENIED_S:
+            return None
+        while (text := self._answer(schema_id)) is None:
+            now_s = time.monotonic()
+            if now_s - self._patient_until_s >= DENIED_S:
+                self._patient_until_s = now_s + PATIENCE_S
+            if now_s >= self._patient_until_s:
+                if len(self._denied_s) == _MOST_DENIED:
+                    self._denied_s.clear()
+                self._denied_s[schema_id] = now_s
+                return None
+            time.sleep(_PAUSE_S)
+        return text
+
+    def _answer(self, schema_id: int) -> str | None:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
-            text = self._client.get_schema(schema_id).schema_str or "{}"
+            return self._client.get_schema(schema_id).schema_str or ""
         except SchemaRegistryError as error:
             if error.http_status_code == 404:
                 return None
             raise DependencyUnavailable(f"schema registry: {error.error_message}") from error
-        source: dict[str, Any] = json.loads(text)
-        known = by_fingerprint().get(fingerprint_of(source))
-        if known is not None:
-            return known
-        for version in by_fingerprint().values():
-            if version.name == source.get("name"):
-                return load(version.subject, 0, source)
-        return None
+        except Exception as error:  # noqa: BLE001 - of whichever HTTP library its client has
+            # In words of ours: theirs may name the address, and that a key.
+            raise DependencyUnavailable(f"schema registry: {type(error).__name__}; is it up?") from None
 
     def schema_id(self, version: Version, topic: str) -> int:
         """Return the id of a schema under the subject ``<topic>-<record>``, registering it at need."""
@@ -68,3 +112,16 @@ class SchemaRegistry:
             schema = self._schema(json.dumps(version.source), "AVRO")
             self._ids[key] = int(self._client.register_schema(f"{topic}-{version.name}", schema))
         return self._ids[key]
+
+
+def _ours(text: str) -> Version | None:
+    """Return the version of the contract that a schema is one of, shipped or not; None for any other."""
+    try:
+        source = json.loads(text)
+        known = by_fingerprint().get(fingerprint_of(source))
+        if known is not None or not isinstance(source, dict):
+            return known
+        subjects = (v.subject for v in by_fingerprint().values() if v.name == source.get("name"))
+        return next((load(subject, 0, source) for subject in subjects), None)
+    except (ValueError, LookupError, TypeError, SchemaParseException):
+        return None  # Not Avro, or not by itself.

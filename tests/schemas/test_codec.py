@@ -138,7 +138,8 @@ def test_confluent_framing_is_read_through_the_registry() -> None:
     assert codec.decode(data, registry) == CALL
 
 
-def test_an_id_that_the_registry_does_not_know_is_refused() -> None:
+def test_an_id_that_the_registry_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.registry.PATIENCE_S", 0.0)
     with pytest.raises(ContractError) as caught:
         codec.decode(b"\x00\x00\x00\x03\xe7rest", SchemaRegistry("mock://empty"))
     assert caught.value.reason == "unknown_schema"
