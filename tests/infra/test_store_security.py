@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,11 +19,13 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from tidegate.errors import ConfigError
-from tidegate_consumers.sink.store import Store
+from tidegate.topics import CALLS
 from tidegate_infra.clickhouse.client import connect
-from tidegate_infra.settings import Settings
+from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.settings import WHERE, Settings
 from tidegate_infra.stack import ports, program
 from tidegate_infra.stack.group import ProcessGroup
+from tidegate_infra.stack.program import Program
 from tidegate_streams.resolve.calls import Calls
 
 USER, PASSWORD = "writer", "s3cret-of-the-store"
@@ -114,8 +117,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory, process_group: ProcessGrou
     assert PASSWORD not in store.log.read_text()
 
 
+@pytest.mark.usefixtures("kafka", "topics")
 def test_commands_and_processes_reach_the_store_over_tls_with_a_password(
-    secured: Settings, cli: Callable[..., Any]
+    secured: Settings, settings: Settings, cli: Callable[..., Any], start_process: Callable[..., Program]
 ) -> None:
     variables = {
         "TIDEGATE_CLICKHOUSE": secured.clickhouse,
@@ -127,9 +131,17 @@ def test_commands_and_processes_reach_the_store_over_tls_with_a_password(
         done = cli(*command, **variables)
         assert done.code == 0, (command, done.err)
         assert PASSWORD not in done.out + done.err
-    # As the processes that use it do, with settings from the same variables.
-    for opened in (Store(secured), Calls(secured)):
-        opened.close()
+    # What asks, as the process that does, with settings from the same variables.
+    Calls(secured).close()
+    place = {name: getattr(secured, name) for name in WHERE if name.startswith("clickhouse")}
+    sink = start_process("sink", **place, clickhouse_password=secured.clickhouse_password, sink_range_ms=50)
+    send(settings, [Outgoing(topic=CALLS, key="k", value=b"no call")])
+    until_s = time.monotonic() + 30
+    with closing(connect(secured)) as store:
+        while not store.command("SELECT count() FROM dead_letters"):
+            assert time.monotonic() < until_s, sink.log.read_text()
+            time.sleep(0.02)
+    assert PASSWORD not in sink.log.read_text()
 
 
 def test_who_is_not_let_in_or_does_not_trust_is_told_which_setting_to_check(secured: Settings) -> None:
