@@ -51,7 +51,7 @@ def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_the_public_surface_is_there() -> None:
     surface = {" ".join(words) for words in LEAVES}
     assert surface == {
-        *("up", "down", "status", "logs", "run", "emit", "sql", "ledger", "doctor", "version"),
+        *("up", "down", "status", "logs", "run", "emit", "backtest", "sql", "ledger", "doctor", "version"),
         *("config show", "config contexts"),
         *(
             f"rollout {verb}"

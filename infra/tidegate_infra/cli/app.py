@@ -22,6 +22,10 @@ COMMANDS = {
     "logs": ("stack", "Print what the processes of the local stack logged."),
     "run": ("run", "Run one process in the foreground, as containers do."),
     "emit": ("emit", "Send JSON lines to Kafka: calls, feedback and evaluations."),
+    "backtest": (
+        "tidegate_streams.backtest.command",
+        "Say what a rollout would have done over events of the past.",
+    ),
     "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
     "deployment": ("deployment", "Present weights, and the commands that led to them."),
     "sql": ("sql", "Query the store."),
@@ -34,7 +38,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check that everything is reachable, compatible and balanced."),
     "version": ("version", "Print the version."),
 }
-"""Command -> its module in this package, and what it is for."""
+"""Command -> its module, in this package unless it says where, and what it is for."""
 
 _OF_A_LOCAL_STACK = [name for name, (module, _) in COMMANDS.items() if module == "stack"]
 
@@ -55,7 +59,8 @@ class Root(TyperGroup):
         """Import the module that holds a command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tidegate_infra.cli.{COMMANDS[cmd_name][0]}")
+        named = COMMANDS[cmd_name][0]
+        module = importlib.import_module(named if "." in named else f"tidegate_infra.cli.{named}")
         group = typer.main.get_group(module.app)
         return group.commands.get(cmd_name, group)
 

@@ -1,0 +1,183 @@
+"""``tidegate backtest``: what a rollout would have done over events of the past."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate_infra.cli.options import Json, Output, chosen, noun
+from tidegate_infra.cli.output import Format, say, write_one
+
+if TYPE_CHECKING:
+    from tidegate.records import Rollout
+    from tidegate_streams.backtest.outcome import Outcome
+    from tidegate_streams.backtest.pieces import Piece
+    from tidegate_streams.backtest.tally import Tally
+
+app = noun("Say what a rollout would have done over events of the past.")
+
+
+class Assignment(StrEnum):
+    """Which calls count for a command."""
+
+    RECORDED = "recorded"
+    ANY = "any"
+
+
+@app.command("backtest")
+def backtest(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROLLOUT EVENTS]", help="Short for --file ROLLOUT --events EVENTS."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML.")
+    ] = None,
+    events: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="JSON lines, Parquet or Avro; repeat it for more."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When the rollout is applied; with the first event unless given."),
+    ] = None,
+    assignment: Annotated[
+        Assignment | None,
+        typer.Option(
+            help="Count calls for the command that each obeyed, as live, or for the one in force; recorded "
+            "wherever calls say what they obeyed, unless given."
+        ),
+    ] = None,
+    revision: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of the first command, where calls say what they obeyed.")
+    ] = 1,
+    output: Output = Format.TABLE,
+    as_json: Json = False,
+) -> None:
+    """Say what a rollout would have done over events of the past: the commands, when, and why.
+
+    It is decided as live, by the same code, over the events in the order of their time. Exit 0 when it would
+    have been promoted, 1 rolled back, 6 neither.
+    """
+    from tidegate_streams.backtest import drive
+    from tidegate_streams.backtest.outcome import Outcome
+
+    file, events = _named(places or [], file, events or [])
+    spec = _read(file)
+    start_us = None if start is None else _time(start)
+    tally = _tallied(spec, events)
+    rows = tally.partials()
+    obeyed = drive.obeyed(rows)
+    if assignment is None:
+        assignment = Assignment.RECORDED if obeyed else Assignment.ANY
+    if assignment is Assignment.ANY:
+        spec, rows = dataclasses.replace(spec, dry_run=True), drive.as_if_assigned(rows)
+    outcome = Outcome.of(spec, drive.decide(spec, rows, start_us=start_us, revision=revision))
+    _say_what_did_not_count(tally)
+    if outcome.refusal:
+        say(f"the stream would refuse this rollout: {outcome.refusal}")
+    if assignment is Assignment.RECORDED:
+        _say_what_was_not_commanded(obeyed, outcome)
+    view = outcome.view(tally) | {"assignment": assignment.value}
+    write_one(view, chosen(output, as_json), outcome.lines)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _named(places: list[str], file: Path | None, events: list[str]) -> tuple[Path, list[str]]:
+    """Take the rollout and the events from either way of saying them."""
+    if places and file is None:
+        file, places = Path(places[0]), places[1:]
+    events = [*places, *events]
+    if file is None:
+        raise typer.BadParameter("say which rollout", param_hint="--file")
+    if not events:
+        raise typer.BadParameter("say which events", param_hint="--events")
+    return file, events
+
+
+def _read(file: Path) -> "Rollout":
+    from tidegate_infra import rollout_file
+
+    try:
+        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest")
+    except rollout_file.FileError as error:
+        say(str(error))
+        raise typer.Exit(error.exit_code) from None
+
+
+def _time(text: str) -> int:
+    from tidegate.intake import microseconds
+
+    ts_us = int(text) if text.isdecimal() else microseconds(text)
+    if ts_us is None:
+        raise typer.BadParameter(
+            f"{text!r} is neither microseconds nor such as 2026-03-01T12:00:00Z", param_hint="--start"
+        )
+    return ts_us
+
+
+def _tallied(spec: "Rollout", sources: list[str]) -> "Tally":
+    from tidegate_infra.prices import PriceBook
+    from tidegate_streams.backtest import files
+    from tidegate_streams.backtest.tally import Tally
+
+    tally = Tally(spec, PriceBook.load())
+    stand_ins = {
+        "tenant": spec.tenant,
+        "environment": spec.environment,
+        "app": spec.deployment,
+        "variant": "default",
+    }
+    for source in sources:
+        with _progress(source, files.read(Path(source), stand_ins)) as pieces:
+            for piece in pieces:
+                tally.refuse(source, piece.refused)
+                tally.add(source, piece.record, piece.events, piece.append_us)
+    return tally
+
+
+@contextmanager
+def _progress(source: str, pieces: "Iterator[Piece]") -> "Iterator[Iterator[Piece]]":
+    """Show on a terminal how far the reading is."""
+    if not sys.stderr.isatty():
+        yield pieces
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(source, total=1.0)
+
+        def shown() -> "Iterator[Piece]":
+            for piece in pieces:
+                yield piece
+                progress.update(task, completed=piece.share)
+
+        yield shown()
+
+
+def _say_what_did_not_count(tally: "Tally") -> None:
+    for one in tally.named:
+        say(f"{one.place}: {one.reason}: {one.detail}")
+    if tally.refused:
+        counts = ", ".join(f"{n:,} {reason}" for reason, n in tally.refused.most_common())
+        say(f"not counted: {counts}; the first {len(tally.named)} are named above")
+    read = ", ".join(f"{n:,} of {record}" for record, n in tally.events.items()) or "no events"
+    say(f"read: {read}" + (f"; {tally.elsewhere:,} are of other deployments" if tally.elsewhere else ""))
+
+
+def _say_what_was_not_commanded(obeyed: dict[int, int], outcome: "Outcome") -> None:
+    commanded = {command.revision for command in outcome.commands}
+    strange = {revision: calls for revision, calls in obeyed.items() if revision not in commanded}
+    if not strange:
+        return
+    revisions = ", ".join(map(str, strange))
+    say(
+        f"{sum(strange.values()):,} calls obeyed revision {revisions}, which was not commanded here, and "
+        f"decide nothing: say --revision {min(obeyed)} to begin there, or --assignment any to count all calls"
+    )

@@ -1,0 +1,134 @@
+"""Files of events: which format a file has, and its rows in pieces."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import fastavro
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from tidegate import versions
+from tidegate.errors import ConfigError
+from tidegate_streams.backtest import fitting, json_lines
+from tidegate_streams.backtest.fitting import ROW
+from tidegate_streams.backtest.pieces import Piece, identified
+
+ROWS = 100_000
+"""Rows of a piece: few enough for memory, enough for columns to be quick."""
+
+_AVRO_BYTES = 32 << 20
+
+
+def read(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+    """Read a file of events.
+
+    Parameters
+    ----------
+    path
+        JSON lines as `tidegate emit` takes them, or Parquet or an Avro container file with a record's fields
+        as columns; its first bytes tell which.
+    stand_ins
+        Field -> value of events that have none.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(4), path.stat().st_size
+            file.seek(0)
+            if head == b"PAR1":
+                yield from _parquet(path, stand_ins)
+            elif head == b"Obj\x01":
+                yield from _avro(file, size, stand_ins)
+            else:
+                yield from json_lines.read(file, size, stand_ins)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _record_of(columns: Iterable[str]) -> str:
+    """Say what a table with these columns holds."""
+    there = set(columns)
+    if "ts" not in there:
+        return "LLMCall"
+    return "Feedback" if there & {"given_by", "positive", "retracted"} else "Evaluation"
+
+
+def _piece(table: pl.DataFrame, record: str, first: int, stand_ins: Mapping[str, str], share: float) -> Piece:
+    numbered = table.with_row_index(ROW, first).cast({ROW: pl.Int64})
+    return Piece(record, *fitting.fit(identified(numbered), record, stand_ins), share)
+
+
+def _parquet(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        file = ParquetFile(path)
+        names = file.schema_arrow.names
+        record = _record_of(names)
+        fitting.check_there(names, record, stand_ins)
+        wanted = [name for name in fitting.fields(record) if name in names]
+        done = 0
+        for batch in file.iter_batches(ROWS, columns=wanted):
+            table = pl.DataFrame(batch)
+            done += table.height
+            yield _piece(table, record, done - table.height + 1, stand_ins, done / file.metadata.num_rows)
+    except ArrowInvalid as error:
+        raise ConfigError(f"{path} is no Parquet file that can be read: {error}") from None
+
+
+def _avro(file: IO[bytes], size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+    try:
+        blocks = fastavro.block_reader(file)
+        columns = _Columns(blocks.writer_schema)
+        first = 1
+        for group in _groups(blocks):
+            table = columns.of(group)
+            yield _piece(table, _record_of(table.columns), first, stand_ins, file.tell() / size)
+            first += table.height
+    except (ValueError, EOFError, PolarsError, PanicException) as error:
+        raise ConfigError(f"the Avro file cannot be read: {error}") from None
+
+
+def _groups(blocks: Iterable[Any]) -> Iterator[list[Any]]:
+    """Gather blocks, which writers make small."""
+    group: list[Any] = []
+    size = 0
+    for block in blocks:
+        group.append(block)
+        size += len(block.bytes_.getbuffer())
+        if size >= _AVRO_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+class _Columns:
+    """Reads blocks of one writer's schema at once, by a header that leaves out what Polars refuses."""
+
+    def __init__(self, schema: Any) -> None:
+        version = versions.load("file", 0, schema)
+        file = io.BytesIO()
+        fastavro.writer(file, versions.plain_times(versions.container_schema(version)), [])
+        self.header = file.getvalue()
+
+    def of(self, blocks: Iterable[Any]) -> pl.DataFrame:
+        sync = self.header[-16:]
+        parts = [self.header]
+        for block in blocks:
+            data = block.bytes_.getvalue()
+            parts += [_long(block.num_records), _long(len(data)), data, sync]
+        return pl.read_avro(io.BytesIO(b"".join(parts)))
+
+
+def _long(value: int) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", value)
+    return out.getvalue()

@@ -1,0 +1,137 @@
+"""Events of the past to partials of one deployment, by the arithmetic of stage 1; nothing goes uncounted."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import polars as pl
+
+from tidegate.records import Rollout
+from tidegate_infra.prices import PriceBook
+from tidegate_streams import partials
+from tidegate_streams.aggregate import columns, ratings
+from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
+from tidegate_streams.backtest.fitting import ROW
+from tidegate_streams.bag import Bag
+from tidegate_streams.rollups import KINDS, Frames
+
+MOST_NAMED = 10
+"""Refused lines and rows that are named; the others are counted."""
+
+
+class Refusal(NamedTuple):
+    """A line, row or message that holds no event that counts."""
+
+    place: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been read, and what it adds up to.
+
+    Parameters
+    ----------
+    spec
+        The rollout; only its deployment's events add up.
+    book
+        Prices in force.
+    """
+
+    spec: Rollout
+    book: PriceBook
+    events: Counter[str] = field(default_factory=Counter)
+    """Record -> events that were read, copies and refused ones not among them."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Reason -> lines or rows without an event that counts."""
+    named: list[Refusal] = field(default_factory=list)
+    """The first `MOST_NAMED` of them."""
+    elsewhere: int = 0
+    """Events of other deployments."""
+    _bag: Bag = field(default_factory=lambda: Bag([{kind: partials.empty(kind) for kind in KINDS}]))
+    _seen: dict[str, set[int]] = field(default_factory=dict)
+
+    def partials(self) -> Frames:
+        """Kind -> one row a (shard, pane, series), merged and sorted."""
+        return self._bag.settle()
+
+    def refuse(self, source: str, broken: pl.DataFrame) -> None:
+        """Count refused rows, `_row`, `reason` and `detail`, and name the first."""
+        for row, reason, detail in broken.iter_rows():
+            self.refused[reason] += 1
+            if len(self.named) < MOST_NAMED:
+                self.named.append(Refusal(f"{source}:{row}", reason, detail))
+
+    def add(self, source: str, record: str, events: pl.DataFrame, append_us: pl.Series | None = None) -> None:
+        """Count events.
+
+        Parameters
+        ----------
+        source
+            Where they come from; with the row's number it names a place.
+        record
+            Their name in the contract.
+        events
+            As `fitting.fit` returns them, in any order.
+        append_us
+            When the broker got each, in microseconds since the epoch. Where no broker was, no event is from
+            the future.
+        """
+        if events.is_empty():
+            return
+        if append_us is None:
+            append_us = events.get_column("ts_end" if record == "LLMCall" else "ts")
+        events = events.with_columns(append_us.alias("_append"), pl.lit(0, pl.UInt32).alias(RANGE))
+        events = self._ours(source, record, self._first(source, record, events))
+        if events.height:
+            shrunk = self._shrunk(record, events, events.get_column("_append"))
+            self._bag.add({shrunk.kind: shrunk.frame.drop(RANGE)})
+
+    def _first(self, source: str, record: str, events: pl.DataFrame) -> pl.DataFrame:
+        """Drop copies: an event counts once, however often it was written."""
+        seen = self._seen.setdefault(record, set())
+        marks = events.get_column("event_id").hash()
+        first = marks.is_first_distinct()
+        numbers = marks.to_list()
+        if not seen.isdisjoint(numbers):
+            first &= ~pl.Series([number in seen for number in numbers], dtype=pl.Boolean)
+        if not first.all():
+            again = events.filter(~first)
+            self.refuse(
+                source,
+                again.select(ROW, pl.lit("duplicate").alias("reason"), ("a copy of " + pl.col("event_id"))),
+            )
+            events = events.filter(first)
+        seen.update(numbers)
+        self.events[record] += events.height
+        return events
+
+    def _ours(self, source: str, record: str, events: pl.DataFrame) -> pl.DataFrame:
+        """Keep what the rollout's deployment did."""
+        of: Callable[[str], pl.Expr] = pl.col
+        if record != "LLMCall":
+            lonely = pl.col("series").is_null()
+            detail = pl.lit("it does not say to what series its call belongs")
+            reason = pl.lit("unresolved").alias("reason")
+            self.refuse(source, events.filter(lonely).select(ROW, reason, detail.alias("detail")))
+            events = events.filter(~lonely)
+            of = _of_series
+        spec = self.spec
+        ours = events.filter(
+            pl.col("tenant") == spec.tenant,
+            of("environment") == spec.environment,
+            of("deployment") == spec.deployment,
+        )
+        self.elsewhere += events.height - ours.height
+        return ours
+
+    def _shrunk(self, record: str, events: pl.DataFrame, append_us: pl.Series) -> Shrunk:
+        if record == "LLMCall":
+            return columns.calls(events, append_us, self.book)
+        return (ratings.feedback if record == "Feedback" else ratings.evaluations)(events, append_us)
+
+
+def _of_series(dimension: str) -> pl.Expr:
+    return pl.col("series").struct.field(dimension)

@@ -1,0 +1,144 @@
+"""The command: what it prints, what it ends with, and what did not count."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from tidegate_infra.cli.app import app
+
+T0 = 1_760_000_000_000_000
+MINUTE = 60_000_000
+ROLLOUT = """
+apiVersion: tidegate/v1
+kind: Rollout
+metadata: {name: june, tenant: acme, environment: prod, deployment: chat}
+assignBy: session
+variants:
+  march: {role: baseline, provider: openai, model: gpt-4-0314}
+  june: {role: candidate, provider: openai, model: gpt-4-0613}
+steps:
+  - {weight: 50%, minCalls: 100, warmUp: 0s}
+metrics:
+  - {name: error_rate, promotionMargin: 5 points, rollbackMargin: 1 points}
+maxDuration: 2h
+"""
+
+
+@pytest.fixture
+def rollout(tmp_path: Path) -> Path:
+    path = tmp_path / "rollout.yaml"
+    path.write_text(ROLLOUT)
+    return path
+
+
+def history(path: Path, errors: float, n: int = 6_000, **columns: Any) -> Path:
+    """Five minutes of calls, half of them june's, of which so many fail."""
+    rng = np.random.default_rng(3)
+    is_june = np.arange(n) % 2 == 1
+    failed = rng.random(n) < np.where(is_june, errors, 0.02)
+    ends = T0 + np.arange(n) * (5 * MINUTE // n)
+    frame = pl.DataFrame(
+        {
+            "event_id": [f"id-{i}" for i in range(n)],
+            "ts_start": ends - 500_000,
+            "ts_end": ends,
+            "deployment": "chat",
+            "variant": np.where(is_june, "june", "march"),
+            "operation": "chat",
+            "provider": "openai",
+            "request_model": "gpt-4",
+            "status": np.where(failed, "error", "ok"),
+        }
+    )
+    frame.with_columns(**columns).write_parquet(path)
+    return path
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["backtest", *map(str, arguments)])
+
+
+def asked(*arguments: Any) -> tuple[int, dict[str, Any], str]:
+    result = run(*arguments, "--json")
+    return result.exit_code, json.loads(result.stdout), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("errors", "n", "code", "decision"),
+    [(0.02, 6_000, 0, "promote"), (0.2, 6_000, 1, "rollback"), (0.02, 300, 6, None)],
+)
+def test_it_ends_with_the_decision(
+    errors: float, n: int, code: int, decision: str | None, rollout: Path, tmp_path: Path
+) -> None:
+    ended, view, _ = asked("-f", rollout, "--events", history(tmp_path / "h.parquet", errors, n))
+    assert (ended, view["decision"]) == (code, decision)
+    # Nobody said what the calls obeyed: all of them count for the command in force.
+    assert view["assignment"] == "any"
+    assert view["calls"] == sum(view["compared"].values()) > 100
+    assert 0 < view["seconds"] <= 300
+    assert [command["dry_run"] for command in view["commands"]] == [True] * len(view["commands"])
+
+
+def test_calls_count_for_the_command_that_they_obeyed(rollout: Path, tmp_path: Path) -> None:
+    split = {"assignment_reason": pl.lit("split"), "assignment_revision": pl.lit(7)}
+    file = history(tmp_path / "h.parquet", 0.2, **split)
+    code, view, err = asked(rollout, file)
+    assert (code, view["assignment"], view["calls"]) == (6, "recorded", 0)
+    assert "--revision 7" in err
+    code, view, _ = asked(rollout, file, "--revision", 7)
+    assert (code, view["commands"][0]["revision"]) == (1, 7)
+    assert asked(rollout, file, "--assignment", "any")[0] == 1
+
+
+def test_it_starts_when_it_is_told_to(rollout: Path, tmp_path: Path) -> None:
+    file = history(tmp_path / "h.parquet", 0.2)
+    _, view, _ = asked(rollout, file, "--start", T0 + MINUTE + 1)
+    assert view["commands"][0]["ts"] == T0 + MINUTE + 10_000_000
+
+
+def test_what_does_not_count_is_counted_by_reason_and_named(rollout: Path, tmp_path: Path) -> None:
+    elsewhere = pl.when(pl.int_range(pl.len()) % 4 == 0).then(pl.lit("other")).otherwise("deployment")
+    broken = pl.when(pl.int_range(pl.len()) == 41).then(pl.lit("okay")).otherwise("status")
+    again = pl.when(pl.int_range(pl.len()) == 50).then(pl.lit("id-49")).otherwise("event_id")
+    columns = {"deployment": elsewhere, "status": broken, "event_id": again}
+    file = history(tmp_path / "h.parquet", 0.2, **columns)
+    _, view, err = asked(rollout, file)
+    assert view["events"]["refused"] == {"invalid_field": 1, "duplicate": 1}
+    assert view["events"]["read"] == {"LLMCall": 5_998}
+    assert view["events"]["elsewhere"] == 1_500
+    assert f"{file}:42: invalid_field: status is none of ok" in err
+    assert f"{file}:51: duplicate: a copy of id-49" in err
+
+
+def test_the_same_file_twice_counts_once(rollout: Path, tmp_path: Path) -> None:
+    file = history(tmp_path / "h.parquet", 0.2)
+    once, twice = asked(rollout, file)[1], asked(rollout, file, file)[1]
+    assert twice["commands"] == once["commands"]
+    assert twice["events"]["refused"] == {"duplicate": 6_000}
+
+
+def test_a_person_reads_the_commands_the_decision_and_each_metric(rollout: Path, tmp_path: Path) -> None:
+    result = run(rollout, history(tmp_path / "h.parquet", 0.2))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["TIME", "REVISION", "COMMAND", "WEIGHTS", "REASON"]
+    assert any(line.startswith("decision    rollback after ") and "of june" in line for line in lines)
+    assert any(
+        line.startswith("error_rate: ") and "worse than the tolerated 1 points" in line for line in lines
+    )
+
+
+def test_wrong_usage_and_wrong_files_end_with_their_codes(rollout: Path, tmp_path: Path) -> None:
+    assert run("-f", rollout).exit_code == 2
+    assert run("--events", "x").exit_code == 2
+    assert run(rollout, tmp_path / "none.parquet").exit_code == 3
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(ROLLOUT.replace("weight: 50%", "weight: 150%"))
+    result = run(wrong, history(tmp_path / "h.parquet", 0.2))
+    assert result.exit_code == 3
+    assert "wrong.yaml:10:" in result.stderr
