@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import nchypergeom_fisher
 
+from tidegate.errors import InvariantBroken
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts
 
@@ -51,6 +52,31 @@ def test_cutting_off_the_tails_of_a_large_stratum_changes_nothing(stratum, monke
     narrow = emix.log_likelihood(stratum, POINTS)
     monkeypatch.setattr(emix, "_reach", lambda low, high, *_: (low, high))
     assert narrow == pytest.approx(emix.log_likelihood(stratum, POINTS), abs=EXACT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts(most=2_000))
+def test_a_part_of_the_support_for_each_odds_ratio_says_the_same_as_one_for_all(stratum):
+    together = emix.log_likelihood(stratum, POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emix, "_HUGE", 0)
+        assert emix.log_likelihood(stratum, POINTS) == pytest.approx(together, abs=EXACT)
+
+
+def test_ten_million_calls_in_one_stratum_take_no_time_and_are_told_apart():
+    healthy = emix.log_likelihood(Counts(5_000_000, 5_000_000, 1_000_000, 1_000_000), POINTS)
+    harmful = emix.log_likelihood(Counts(5_000_000, 5_000_000, 1_000_000, 1_100_000), POINTS)
+    assert emix.log_e_rollback(healthy) < 0 < math.log(1e6) < emix.log_e_promotion(healthy)
+    assert emix.log_e_promotion(harmful) > math.log(1e6)
+    assert emix.estimate(harmful) == pytest.approx(1.1 / 1 * 4 / 3.9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(1, 1, 2, 0), (1, 1, 0, 2), (5, 5, -1, 0), (math.nan, 5, 1, 1), (5, 5, 1, math.nan)]
+)
+def test_a_table_that_cannot_be_is_refused(wrong):
+    with pytest.raises(InvariantBroken, match="no table"):
+        Counts(*wrong)
 
 
 @pytest.mark.parametrize(("n_b", "n_c", "k"), [(9, 4, 3), (20, 20, 11), (30, 3, 5), (2, 1, 1)])

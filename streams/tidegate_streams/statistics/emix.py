@@ -37,6 +37,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.errors import InvariantBroken
+
 Floats = npt.NDArray[np.float64]
 
 STEPS = np.geomspace(0.10, 2.0, 12)
@@ -54,6 +56,9 @@ N_POINTS = 74
 _WIDTH_SD, _WIDTH = 12, 20
 """Terms farther from the mode than 12 standard deviations + 20 weigh less than e^-60 together."""
 
+_HUGE = 3_000
+"""Terms above which a part of its own for each odds ratio is cheaper than one for all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -65,12 +70,21 @@ class Counts:
         Units.
     k_baseline, k_candidate
         Bad events, at most as many as units.
+
+    Raises
+    ------
+    InvariantBroken
+        When they are negative, no numbers, or more bad events than units.
     """
 
     n_baseline: int = 0
     n_candidate: int = 0
     k_baseline: int = 0
     k_candidate: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.k_baseline <= self.n_baseline and 0 <= self.k_candidate <= self.n_candidate):
+            raise InvariantBroken(f"{self} is no table of units and bad events: nothing follows from it")
 
     def __add__(self, other: Self) -> "Counts":
         return Counts(
@@ -132,9 +146,10 @@ def log_likelihood(counts: Counts, log_psi: Floats) -> Floats:
     Notes
     -----
     Exact: weights come from ratios of neighbours, so nothing cancels, and dropped terms are below e^-60.
-    O(g w), where w is the width of the support, or of the part of it that the odds ratios reach. All 74
-    points of a stratum with 10 % canary and 5 % bad events took 25 us at 100 units, 36 us at 1,000, 160 us at
-    10,000; with equal arms and 20 % bad events 28, 75 and 851 us (CPU time, one core of a shared machine).
+    O(g w), where w is the width of the support, or of the part of it that the odds ratios reach; of huge
+    strata each odds ratio takes its own part only. All 74 points of a stratum with 10 % canary and 5 % bad
+    events took 25 us at 100 units, 33 us at 1,000, 153 us at 10,000 and 1.4 ms at a million; with equal arms
+    and 20 % bad events 28, 70 and 774 us, and 3.0 ms (CPU time, one core of a shared machine).
     """
     n_b, n_c, k_c = counts.n_baseline, counts.n_candidate, counts.k_candidate
     k = counts.k_baseline + k_c
@@ -148,7 +163,17 @@ def log_likelihood(counts: Counts, log_psi: Floats) -> Floats:
     ratios = np.log((n_c - j) * (k - j) / ((j + 1) * (n_b - k + j + 1)))
     weights = np.concatenate([[0.0], np.cumsum(ratios)])
     weights -= weights[k_c - low]
-    exponents = np.multiply.outer(log_psi, np.arange(low - k_c, high - k_c + 1))
+    offsets = np.arange(low - k_c, high - k_c + 1)
+    if high - low > _HUGE:
+        parts = (_reach(low, high, n_b, n_c, k, log_psi[i : i + 1]) for i in range(len(log_psi)))
+        windows = [slice(first - low, last - low + 1) for first, last in parts]
+        return np.array(
+            [
+                -_log_sum_exp(x * offsets[window] + weights[window])
+                for x, window in zip(log_psi, windows, strict=True)
+            ]
+        )
+    exponents = np.multiply.outer(log_psi, offsets)
     exponents += weights
     peak = exponents.max(axis=1)
     exponents -= peak[:, None]
@@ -253,5 +278,9 @@ def _crossing(x: Floats, y: Floats, last: int) -> float | None:
 
 
 def _log_mean_exp(values: Floats) -> float:
+    return _log_sum_exp(values) - math.log(len(values))
+
+
+def _log_sum_exp(values: Floats) -> float:
     peak = float(values.max())
-    return peak + math.log(float(np.exp(values - peak).mean()))
+    return peak + math.log(float(np.exp(values - peak).sum()))
