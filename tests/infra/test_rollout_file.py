@@ -106,7 +106,7 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("tenant: acme", "tenant: a/b", 5, 11, "metadata.tenant", "'a/b' is no name"),
         ("  environment: prod\n", "", 4, 3, "metadata", "environment is missing: add `environment: prod`"),
         ("  tenant: acme", "  tenant: acme\n  tennant: x", 6, 3, "metadata.tennant", "did you mean tenant?"),
-        ("kind: Rollout", "kind: Rollout\nstrategy: shadow", 3, 11, "strategy", "not there yet: use canary"),
+        ("kind: Rollout", "kind: Rollout\nstrategy: shadow", 3, 11, "strategy", "not there yet: use one"),
         ("kind: Rollout", "kind: Rollout\nfilters: []", 3, 1, "filters", "filters is not there yet"),
         ("role: baseline", "role: candidate", 9, 3, "variants", "no variant is the baseline"),
         ("role: baseline", "role: base", 10, 11, "variants.march.role", "use one of baseline, candidate"),
@@ -140,6 +140,9 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("kind: Rollout", "kind: Rollout\nalpha: {rollback: 0.5}", 3, 19, "alpha.rollback", "below 0.5"),
         ("kind: Rollout", "kind: Rollout\nalpha: {promotion: 0}", 3, 20, "alpha.promotion", "above 0"),
         ("kind: Rollout", "kind: Rollout\nmaxDuration: 3 weeks", 3, 14, "maxDuration", "30s, 10m, 1h30m"),
+        ("kind: Rollout", "kind: Rollout\nstrategy: big_bang", 3, 11, "strategy", "use one of canary"),
+        ("minCalls: 500", "minDuration: 9m\n    maxDuration: 9m", 19, 18,
+         "steps[1].maxDuration", "the step must last longer than this"),
         ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24, to: 2026-12-27T00:00Z}]", 3, 18,
          "freezes[0].from", "must say its time zone"),
         ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24T08:00Z, to: soon}]", 3, 41,
@@ -363,4 +366,46 @@ def test_the_examples_on_the_page_are_fine_and_the_first_is_the_example_file():
     on_page = replace(load(block, "page"), source_yaml="")
     assert on_page == replace(rollout_file.read(ROOT / "docs/examples/minimal.yaml"), source_yaml="")
     for part in parts:
-        assert load(block + part, "page") != on_page
+        given = {line.partition(":")[0] for line in part.splitlines()}
+        rest = "".join(line for line in block.splitlines(True) if line.partition(":")[0] not in given)
+        assert load(rest + part, "page") != on_page
+
+
+STEPS = GOOD[GOOD.index("steps:") : GOOD.index("metrics:")]
+
+
+def with_steps(strategy, steps):
+    return changed(STEPS, f"strategy: {strategy}\nsteps: {steps}\n")
+
+
+def test_blue_green_is_one_step_that_bakes():
+    spec = load(with_steps("blue_green", "[{weight: 95%, minDuration: 30m}]"), "r.yaml")
+    assert (spec.strategy, spec.steps) == (
+        "blue_green",
+        [Step(weight_bp=9_500, min_calls=100, min_duration_us=1_800_000_000)],
+    )
+
+
+def test_rolling_rises_evenly_or_by_a_list():
+    spec = load(with_steps("rolling", "{by: 30%, every: 10m, minCalls: 50}"), "r.yaml")
+    assert spec.steps == [
+        Step(weight_bp=bp, min_calls=50, min_duration_us=600_000_000) for bp in (3_000, 6_000, 9_000)
+    ]
+    assert [step.weight_bp for step in load(with_steps("rolling", "[30%, 60%]"), "r").steps] == [3_000, 6_000]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "steps", "messages"),
+    [
+        ("blue_green", "[40%]", ["a switch sends at least 50%", "minDuration is missing"]),
+        ("blue_green", "[{weight: 90%, minDuration: 1m}, {weight: 95%, minDuration: 1m}]", ["switches once"]),
+        ("rolling", "{by: 120%}", ["120% is out of bounds", "every is missing"]),
+        ("rolling", "{by: 20%, every: 10m, mincalls: 5}", ["did you mean minCalls?"]),
+        ("canary", "{by: 20%, every: 10m}", ["a list is needed here"]),
+    ],
+)
+def test_steps_that_a_strategy_cannot_take_are_named(strategy, steps, messages):
+    found = problems(with_steps(strategy, steps))
+    assert len(found) == len(messages)
+    for message in messages:
+        assert any(message in problem.message for problem in found)

@@ -56,8 +56,11 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"strategy": "blue_green"}, "strategy blue_green is not there yet: use canary"),
-        ({"variants": [Variant(name="june", role="candidate")]}, "one baseline with one candidate"),
+        ({"strategy": "shadow"}, "strategy shadow is not there yet: use canary or"),
+        (
+            {"variants": [Variant(name="june", role="candidate")]},
+            "one candidate, here are candidate",
+        ),
         ({"steps": []}, "there are no steps"),
         ({"metrics": [rate(muted=True)]}, "no metric has effect"),
         ({"metrics": [rate(kind="mean")]}, "only rates and quantiles decide"),

@@ -2,6 +2,7 @@
 
 ``quantities``      ``10%``, ``24h``, ``1.10 odds`` -> numbers
 ``specification``   nodes -> `Rollout`
+``steps``           nodes -> its steps, by strategy
 """
 
 from pathlib import Path

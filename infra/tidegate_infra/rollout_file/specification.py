@@ -7,16 +7,15 @@ import xxhash
 
 from tidegate import codec
 from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
-from tidegate.records import DecisionMetric, Freeze, Rollout, Step, Variant
+from tidegate.records import DecisionMetric, Freeze, Rollout, Variant
 from tidegate_infra.document import Element, FileError, Section, suggestion
 from tidegate_infra.rollout_file import quantities
 from tidegate_infra.rollout_file.quantities import Margin
+from tidegate_infra.rollout_file.steps import steps_of
 
 API_VERSION = "tidegate/v1"
-STRATEGIES_LATER = ("blue_green", "shadow", "rolling", "ab")
-
-DEFAULT_MIN_CALLS = 100
-"""Calls of the candidate in a step; with none, a step would end at the first look."""
+STRATEGIES = ("canary", "blue_green", "rolling")
+STRATEGIES_LATER = ("shadow", "ab")
 
 DEFAULT_MAX_DURATION_US = 24 * 3_600_000_000
 DEFAULT_ALPHAS = {"rollback": 0.01, "promotion": 0.05, "sampleRatio": 0.001}
@@ -59,7 +58,7 @@ def specification(root: Element, text: str) -> Rollout:
     head = _head(top)
     strategy = top.optional("strategy", _strategy, "canary")
     variants = _variants(top)
-    steps = _steps(top)
+    steps = steps_of(top, strategy)
     metrics = _metrics(top)
     alphas = _alphas(top)
     spec = Rollout(
@@ -114,8 +113,8 @@ def _head(top: Section) -> dict[str, str]:
 
 def _strategy(value: str) -> str:
     if value in STRATEGIES_LATER:
-        raise ValueError(f"strategy {value} is not there yet: use canary")
-    return quantities.one_of("canary")(value)
+        raise ValueError(f"strategy {value} is not there yet: use one of {', '.join(STRATEGIES)}")
+    return quantities.one_of(*STRATEGIES)(value)
 
 
 def _alphas(top: Section) -> dict[str, float]:
@@ -185,50 +184,6 @@ def _variant(key: Element, name: str, value: Element) -> Variant | None:
 
 def _definition(variant: Variant) -> tuple[str | None, ...]:
     return tuple(getattr(variant, field) for field in _DEFINITION.values())
-
-
-def _steps(top: Section) -> list[Step]:
-    element = top.take("steps")
-    if element is None:
-        top.element.complain("steps is missing: add a list of shares, such as `- weight: 10%`")
-        return []
-    items = element.items()
-    if not items and isinstance(element.node.value, list):
-        element.complain("no step: add at least one, such as `- weight: 10%`")
-    steps = []
-    before: int | None = None
-    for item in items:
-        step, weight = _step(item)
-        if step is None or weight is None:
-            continue
-        if before is not None and step.weight_bp <= before:
-            weight.complain(
-                f"{step.weight_bp / 100:g}% does not increase on {before / 100:g}% of the step before: "
-                f"each step sends more"
-            )
-        before = step.weight_bp
-        steps.append(step)
-    return steps
-
-
-def _step(item: Element) -> tuple[Step | None, Element | None]:
-    if item.is_scalar:
-        bp = item.value(quantities.share)
-        return (None if bp is None else Step(weight_bp=bp, min_calls=DEFAULT_MIN_CALLS)), item
-    section = item.section()
-    bp = section.required("weight", quantities.share, "10%")
-    weight = section.take("weight")
-    warm_up, limit = section.take("warmUp"), section.take("maxDuration")
-    step = Step(
-        weight_bp=bp or 0,
-        min_calls=section.optional("minCalls", quantities.some, DEFAULT_MIN_CALLS),
-        min_units=section.optional("minUsers", quantities.count, 0),
-        warmup_us=None if warm_up is None else warm_up.value(quantities.duration),
-        max_duration_us=None if limit is None else limit.value(quantities.time_limit),
-        approval=section.optional("approval", quantities.flag, False),
-    )
-    section.close(later=("overrides", "mirror"))
-    return (None if bp is None else step), weight
 
 
 def _metrics(top: Section) -> list[DecisionMetric]:

@@ -56,6 +56,7 @@ class Step:
     max_duration_us: int | None = None
     approval: bool = False
     overrides: list[StepOverride] = field(default_factory=list)
+    min_duration_us: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class Rollout:
     variants: list[Variant] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     metrics: list[DecisionMetric] = field(default_factory=list)
+    force: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from tidegate_streams.rollouts import freezes, silence, verdicts
 from tidegate_streams.rollouts.outputs import candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.verdicts import Judgement
 
 
@@ -39,13 +40,14 @@ def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None
     gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
     if state.state == "holding" and (state.held_for != "approval" or gated):
         return None
-    if warm and not judgement.suspects and is_exposed(state):
+    if warm and not judgement.suspects and is_exposed(state) and is_baked(state, pane_end_us):
         last = state.step == len(spec.steps) - 1
-        complete = not last or (judgement.safe and is_exposed_in_all(state))
+        end = STRATEGIES[spec.strategy].end if last else "exposed"
+        complete = not last or (_may_end(end, state, judgement) and is_exposed_in_all(state))
         if complete and gated:
             return "unapproved"
         if complete and not frozen:
-            return "safe" if last else "exposed"
+            return end
     if state.state == "progressing" and _is_overdue(state, pane_end_us):
         return _overdue(state, judgement, frozen)
     return None
@@ -56,11 +58,20 @@ def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
     spec = state.plan
     if spec.on_inconclusive != "promote":
         return f"overdue_{spec.on_inconclusive}"
-    seen = all(judgement.verdicts[m.name] in ("pass", "inconclusive") for m in spec.metrics if not m.muted)
     exposed = state.state == "progressing" and is_exposed_in_all(state)
-    if seen and exposed and not judgement.suspects:
+    if _is_seen(state, judgement) and exposed and not judgement.suspects:
         return None if frozen else "overdue_promote"
     return "overdue_hold"
+
+
+def _may_end(end: str, state: State, judgement: Judgement) -> bool:
+    return judgement.safe if end == "safe" else _is_seen(state, judgement)
+
+
+def _is_seen(state: State, judgement: Judgement) -> bool:
+    """Whether every metric that has effect is observed, and says something."""
+    guards = (metric.name for metric in state.plan.metrics if not metric.muted)
+    return all(judgement.verdicts[name] in ("pass", "inconclusive") for name in guards)
 
 
 def is_uneven(state: State) -> bool:
@@ -74,6 +85,11 @@ def is_exposed(state: State) -> bool:
     step = spec.steps[state.step]
     calls = state.step_calls.get(candidate(spec).name, 0)
     return calls >= step.min_calls and _enough_users(state.step_users, step.min_units)
+
+
+def is_baked(state: State, now_us: int) -> bool:
+    """Whether the present step has lasted as long as it must."""
+    return now_us - state.step_clock_us >= state.plan.steps[state.step].min_duration_us
 
 
 def is_exposed_in_all(state: State) -> bool:

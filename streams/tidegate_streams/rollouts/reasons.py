@@ -66,6 +66,11 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
         following = spec.steps[state.step + 1]
         share = words.weight(following.weight_bp)
         return f"{_place(state)} is complete and nothing looks harmful: {new} goes on to {share}."
+    if event == "unharmed":
+        return (
+            f"{new} is promoted: all steps are done, every metric is observed and none looks harmful. "
+            f"{_open(state, judgement)}"
+        )
     if event == "safe":
         bounds = words.joined(
             [
@@ -124,6 +129,9 @@ def waiting(state: State, judgement: Judgement) -> str:
         served.append(f"{seen:,} of {step.min_units:,} users")
     elif step.min_units and calls:
         served.append("users are not reported")
+    lasted_us = (state.looked_until_us or 0) - state.step_clock_us
+    if lasted_us < step.min_duration_us:
+        served.append(f"{words.duration(lasted_us)} of {words.duration(step.min_duration_us)}")
     text = f"{_place(state)}: {words.joined(served)} so far."
     frozen = _frozen(spec, state.looked_until_us or 0)
     if frozen:

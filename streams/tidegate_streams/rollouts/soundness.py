@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from tidegate.metrics import find
 from tidegate.records import DecisionMetric, Rollout, Step
 from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts.strategies import STRATEGIES
 
-_STRATEGIES = ("canary",)
 _UNITS = ("user", "session", "tenant", "request")
 _ENDS = ("hold", "rollback", "promote")
 
@@ -20,8 +20,8 @@ def objection(spec: Rollout) -> str | None:
 
 
 def _objections(spec: Rollout) -> Iterator[str]:
-    if spec.strategy not in _STRATEGIES:
-        yield f"strategy {spec.strategy} is not there yet: use {_or(_STRATEGIES)}"
+    if spec.strategy not in STRATEGIES:
+        yield f"strategy {spec.strategy} is not there yet: use {_or(STRATEGIES)}"
     if spec.assignment_unit not in _UNITS:
         yield f"variants cannot be assigned by {spec.assignment_unit!r}: use {_or(_UNITS)}"
     if spec.on_inconclusive not in _ENDS:
@@ -30,6 +30,11 @@ def _objections(spec: Rollout) -> Iterator[str]:
         yield "filters are not there yet: remove them"
     if spec.max_duration_us <= 0:
         yield f"a longest duration of {spec.max_duration_us} us leaves no time: give a positive one"
+    if 0 < spec.max_duration_us <= (least_us := sum(step.min_duration_us for step in spec.steps)):
+        yield (
+            f"its steps last at least {words.duration(least_us)}, and it may last "
+            f"{words.duration(spec.max_duration_us)}: give it more time"
+        )
     if spec.min_calls < 0 or spec.min_units < 0:
         yield "fewer than no calls or users are asked for: give counts from 0"
     for name in ("alpha_rollback", "alpha_promotion", "alpha_srm"):
@@ -38,25 +43,34 @@ def _objections(spec: Rollout) -> Iterator[str]:
     if any(freeze.ends_at <= freeze.starts_at for freeze in spec.freezes):
         yield "a freeze ends before it begins: exchange its ends"
     yield from _of_variants(spec)
-    yield from _of_steps(spec.steps)
+    yield from _of_steps(spec.strategy, spec.steps)
     yield from _of_metrics(spec.metrics)
 
 
 def _of_variants(spec: Rollout) -> Iterator[str]:
     roles = sorted(variant.role for variant in spec.variants)
     if roles != ["baseline", "candidate"]:
-        yield f"a canary compares one baseline with one candidate, here are {', '.join(roles) or 'none'}"
+        yield f"one baseline is compared with one candidate, here are {', '.join(roles) or 'none'}"
     for name in _repeated(variant.name for variant in spec.variants):
         yield f"two variants are called {name}: a variant cannot be compared with itself, rename one"
 
 
-def _of_steps(steps: list[Step]) -> Iterator[str]:
+def _of_steps(name: str, steps: list[Step]) -> Iterator[str]:
+    strategy = STRATEGIES.get(name, STRATEGIES["canary"])
     if not steps:
         yield "there are no steps: give at least one with the candidate's share"
+    if strategy.most_steps is not None and len(steps) > strategy.most_steps:
+        yield f"{name} takes {strategy.most_steps} step, here are {len(steps)}"
     for number, step in enumerate(steps, 1):
         if not 0 < step.weight_bp < 10_000:
             yield f"step {number} sends {words.weight(step.weight_bp)}: shares lie above 0 and below 100 %"
-        if min(step.min_calls, step.min_units, step.warmup_us or 0) < 0 or (step.max_duration_us or 1) < 0:
+        elif step.weight_bp < strategy.least_bp:
+            least = words.weight(strategy.least_bp)
+            yield f"step {number} sends {words.weight(step.weight_bp)}: {name} sends at least {least}"
+        least_counts = min(step.min_calls, step.min_units, step.min_duration_us, step.warmup_us or 0)
+        if step.max_duration_us is not None and step.max_duration_us <= step.min_duration_us:
+            yield f"step {number} must last longer than it may: let it last less, or give it more time"
+        if least_counts < 0:
             yield f"step {number} has a negative count or time: give counts and times from 0"
         if step.overrides or step.mirror_bp:
             yield f"step {number} has overrides or mirrors, which are not there yet: remove them"
@@ -109,5 +123,5 @@ def _repeated(names: Iterable[str]) -> list[str]:
     return [name for name, times in Counter(names).items() if times > 1]
 
 
-def _or(allowed: tuple[str, ...]) -> str:
+def _or(allowed: Iterable[str]) -> str:
     return " or ".join(allowed)

@@ -46,6 +46,7 @@ TRANSITIONS: dict[tuple[str, str], Transition] = {
         (("progressing",), "unapproved", "holding", "hold"),
         (("progressing", "holding"), "exposed", "progressing", "advance"),
         (("progressing", "holding"), "safe", "promoting", "promote"),
+        (("progressing", "holding"), "unharmed", "promoting", "promote"),
         (("initialising", "progressing"), "overdue_hold", "holding", "hold"),
         (("initialising", "progressing"), "overdue_rollback", "rolling_back", "rollback"),
         (("initialising", "progressing"), "overdue_promote", "promoting", "promote"),

@@ -1,0 +1,111 @@
+"""The steps of a rollout file: how much of the traffic, how long, and what ends each."""
+
+from dataclasses import replace
+
+from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+from tidegate.records import Step
+from tidegate_infra.document import Element, Section
+from tidegate_infra.rollout_file import quantities
+
+DEFAULT_MIN_CALLS = 100
+"""Calls of the candidate in a step; with none, a step would end at the first look."""
+
+LEAST_SWITCH_BP = 5_000
+"""A switch that sends less is a canary."""
+
+_WHOLE_BP = 10_000
+
+
+def steps_of(top: Section, strategy: str) -> list[Step]:
+    """Read the steps of a strategy.
+
+    Parameters
+    ----------
+    top
+        Keys of the file.
+    strategy
+        canary: a list of rising shares. blue_green: the same with one entry, the switch. rolling: a list, or
+        by how much and how often it rises.
+    """
+    element = top.take("steps")
+    if element is None:
+        top.element.complain("steps is missing: add a list of shares, such as `- weight: 10%`")
+        return []
+    if strategy == "rolling" and isinstance(element.node, MappingNode):
+        return _rising(element.section())
+    items = element.items()
+    if not items and isinstance(element.node, SequenceNode):
+        element.complain("no step: add at least one, such as `- weight: 10%`")
+    steps = []
+    before: int | None = None
+    for item in items:
+        step, weight = _step(item)
+        if step is None or weight is None:
+            continue
+        if before is not None and step.weight_bp <= before:
+            weight.complain(
+                f"{step.weight_bp / 100:g}% does not increase on {before / 100:g}% of the step before: "
+                f"each step sends more"
+            )
+        before = step.weight_bp
+        steps.append(step)
+        if strategy == "blue_green":
+            _check_switch(step, item, weight)
+    if strategy == "blue_green" and len(items) > 1:
+        items[1].complain("blue_green switches once: keep one step, or use `strategy: canary`")
+    return steps
+
+
+def _step(item: Element) -> tuple[Step | None, Element | None]:
+    if item.is_scalar:
+        bp = item.value(quantities.share)
+        return (None if bp is None else Step(weight_bp=bp, min_calls=DEFAULT_MIN_CALLS)), item
+    section = item.section()
+    bp = section.required("weight", quantities.share, "10%")
+    weight = section.take("weight")
+    limit = section.take("maxDuration")
+    step = replace(
+        _sized(section, bp or 0),
+        min_duration_us=section.optional("minDuration", quantities.duration, 0),
+        max_duration_us=None if limit is None else limit.value(quantities.time_limit),
+        approval=section.optional("approval", quantities.flag, False),
+    )
+    if (
+        limit is not None
+        and step.max_duration_us is not None
+        and step.max_duration_us <= step.min_duration_us
+    ):
+        limit.complain("the step must last longer than this: give it more time, or lower minDuration")
+    section.close(later=("overrides", "mirror"))
+    return (None if bp is None else step), weight
+
+
+def _sized(section: Section, weight_bp: int) -> Step:
+    warm_up = section.take("warmUp")
+    return Step(
+        weight_bp=weight_bp,
+        min_calls=section.optional("minCalls", quantities.some, DEFAULT_MIN_CALLS),
+        min_units=section.optional("minUsers", quantities.count, 0),
+        warmup_us=None if warm_up is None else warm_up.value(quantities.duration),
+    )
+
+
+def _rising(section: Section) -> list[Step]:
+    by = section.required("by", quantities.share, "20%")
+    every = section.required("every", quantities.time_limit, "10m")
+    sized = _sized(section, 0)
+    section.close()
+    if by is None or every is None:
+        return []
+    return [replace(sized, weight_bp=bp, min_duration_us=every) for bp in range(by, _WHOLE_BP, by)]
+
+
+def _check_switch(step: Step, item: Element, weight: Element) -> None:
+    if step.weight_bp < LEAST_SWITCH_BP:
+        weight.complain(
+            f"a switch sends at least {LEAST_SWITCH_BP / 100:g}%, such as 95%: the rest stays behind to be "
+            f"compared with"
+        )
+    if not step.min_duration_us:
+        item.complain("minDuration is missing: say how long it bakes after the switch, such as 30m")

@@ -1,0 +1,31 @@
+"""The ways of bringing a candidate in, as data: all of them go through the same table of transitions."""
+
+from typing import NamedTuple
+
+
+class Strategy(NamedTuple):
+    """What a strategy asks of its steps, and what ends the last of them.
+
+    Parameters
+    ----------
+    end
+        Event that ends the last step: ``safe`` when harm is excluded for every metric, ``unharmed`` when
+        every metric has been observed and none looks harmful.
+    most_steps
+        None for any number.
+    least_bp
+        Smallest share of a step, in basis points.
+    """
+
+    end: str = "safe"
+    most_steps: int | None = None
+    least_bp: int = 1
+
+
+STRATEGIES = {
+    "canary": Strategy(),
+    # The switch leaves a part of the traffic behind: nothing can be compared with what nobody is served.
+    "blue_green": Strategy(most_steps=1, least_bp=5_000),
+    "rolling": Strategy(end="unharmed"),
+}
+"""Name in a specification -> strategy."""
