@@ -65,22 +65,29 @@ def _piece(table: pl.DataFrame, record: str, first: int, stand_ins: Mapping[str,
 
 
 def _parquet(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import ParquetFile
-
     try:
-        file = ParquetFile(path)
-        names = file.schema_arrow.names
+        whole = pl.scan_parquet(path, glob=False)
+        names = whole.collect_schema().names()
         record = _record_of(names)
         fitting.check_there(names, record, stand_ins)
-        wanted = [name for name in fitting.fields(record) if name in names]
-        done = 0
-        for batch in file.iter_batches(ROWS, columns=wanted):
-            table = pl.DataFrame(batch)
-            done += table.height
-            yield _piece(table, record, done - table.height + 1, stand_ins, done / file.metadata.num_rows)
-    except ArrowInvalid as error:
+        columns = whole.select(name for name in fitting.fields(record) if name in names)
+        rows, done = whole.select(pl.len()).collect().item(), 0
+        for held in _row_groups(path):
+            # A row group is decoded at once: slices of it would be, again and again.
+            group = columns.slice(done, held).collect()
+            for table in group.iter_slices(ROWS):
+                yield _piece(table, record, done + 1, stand_ins, (done + table.height) / rows)
+                done += table.height
+    except PolarsError as error:
         raise ConfigError(f"{path} is no Parquet file that can be read: {error}") from None
+
+
+def _row_groups(path: Path) -> list[int]:
+    """Rows of each row group."""
+    from pyarrow.parquet import read_metadata
+
+    metadata = read_metadata(path)
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
 def _avro(file: IO[bytes], size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:

@@ -19,6 +19,15 @@ from tidegate_streams.rollups import KINDS, Frames
 MOST_NAMED = 10
 """Refused lines and rows that are named; the others are counted."""
 
+_READ_BY = {
+    "ttft_us": {"ttft_us", "tpot_us"},
+    "input_chars": {"input_chars"},
+    "output_chars": {"output_chars"},
+    "input_tokens": {"input_tokens", "cost_usd"},
+    "output_tokens": {"output_tokens", "cost_usd", "tpot_us"},
+}
+"""Field of a call -> the metrics that its distribution takes part in."""
+
 
 class Refusal(NamedTuple):
     """A line, row or message that holds no event that counts."""
@@ -86,6 +95,9 @@ class Tally:
         events = events.with_columns(append_us.alias("_append"), pl.lit(0, pl.UInt32).alias(RANGE))
         events = self._ours(source, record, self._first(source, record, events))
         if events.height:
+            if record == "LLMCall":
+                unread = (pl.lit(None, events.schema[name]).alias(name) for name in _unread(self.spec))
+                events = events.with_columns(unread)
             shrunk = self._shrunk(record, events, events.get_column("_append"))
             self._bag.add({shrunk.kind: shrunk.frame.drop(RANGE)})
 
@@ -131,6 +143,12 @@ class Tally:
         if record == "LLMCall":
             return columns.calls(events, append_us, self.book)
         return (ratings.feedback if record == "Feedback" else ratings.evaluations)(events, append_us)
+
+
+def _unread(spec: Rollout) -> list[str]:
+    """Fields of a call that no metric of the rollout reads: they need not be added up."""
+    named = {metric.name for metric in spec.metrics}
+    return [field for field, metrics in _READ_BY.items() if not metrics & named]
 
 
 def _of_series(dimension: str) -> pl.Expr:
