@@ -69,15 +69,25 @@ def find(name: str) -> Context:
     ConfigError
         There is none.
     FileError
-        The file has mistakes: all of them, in whichever context.
+        It has mistakes, or the file is none of contexts. Mistakes of other contexts do not matter.
     """
     file = path()
     if not file.exists():
         raise ConfigError(f"there is no context {name!r}, since {file} is not there: write {_EXAMPLE}")
-    known = read(file)
+    _, root = document.compose(document.read(file), str(file), _EXAMPLE)
+    known = dict(root.section())
+    _check(root)
     if name not in known:
         raise ConfigError(f"{file} has no context {name!r}: {suggestion(name, known)}")
-    return known[name]
+    found = _context(file, name, known[name])
+    _check(root)
+    return found
+
+
+def advice(words: str, context: str) -> str:
+    """Return advice as it helps in a context: with its keys for the variables that it stands above."""
+    keys = "|".join(name.upper() for name in WHERE)
+    return re.sub(rf"{PREFIX}({keys})\b", lambda found: f"{found[1].lower()} of context {context}", words)
 
 
 def read(file: Path) -> dict[str, Context]:
@@ -90,9 +100,13 @@ def read(file: Path) -> dict[str, Context]:
     """
     _, root = document.compose(document.read(file), str(file), _EXAMPLE)
     found = {name: _context(file, name, element) for name, element in _named(root.section())}
+    _check(root)
+    return found
+
+
+def _check(root: Element) -> None:
     if root.problems.found:
         raise FileError(root.problems.found)
-    return found
 
 
 def _named(top: Section) -> list[tuple[str, Element]]:
@@ -107,7 +121,7 @@ def _context(file: Path, name: str, element: Element) -> Context:
     where = _given(section, WHERE, file)
     defaults = _given(section, _DEFAULTS, file)
     for key, why in Settings.refusals(where).items():
-        (section.take(key) or element).complain(why)
+        (section.take(key) or element).complain(advice(why, name))
     for key, setting in Settings.model_fields.items():
         if key not in WHERE and section.take(key) is not None:
             what = "is a secret" if setting.annotation is SecretStr else "does not say where something is"

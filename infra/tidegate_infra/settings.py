@@ -6,12 +6,12 @@ What is acceptable (rollouts, alert policies) stands in files under review, not 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
@@ -42,6 +42,22 @@ WHERE = (
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+class Incomplete(ConfigError):
+    """Settings that are right as far as they go.
+
+    Parameters
+    ----------
+    settings
+        As far as they go.
+    gaps
+        What is missing, one a line.
+    """
+
+    def __init__(self, settings: "Settings", gaps: Sequence[str]) -> None:
+        super().__init__("\n  ".join(["settings are missing:", *gaps]))
+        self.settings = settings
 
 
 class Settings(BaseSettings):
@@ -153,7 +169,7 @@ class Settings(BaseSettings):
         Raises
         ------
         ConfigError
-            Every wrong or unknown setting, one a line.
+            Every wrong or unknown setting, one a line; `Incomplete` when something is missing only.
         """
         return cls._load(flags, stack_only=False)
 
@@ -207,6 +223,8 @@ class Settings(BaseSettings):
             raise ConfigError("\n  ".join([f"{count} wrong:", *problems]))
         settings._origins.update(origins)
         settings._context = "" if context is None else context.name
+        if gaps := settings._gaps():
+            raise Incomplete(settings, gaps)
         return settings
 
     @classmethod
@@ -267,7 +285,7 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, str]:
         """Return what differs from the defaults, without secrets, as a stack's file keeps it."""
-        # Without its secret the webhook's address would be refused; only the process that posts needs both.
+        # Without its secret the webhook's address is incomplete; only the process that posts needs both.
         values = {name: getattr(self, name) for name in self._changed() if name != "webhook_url"}
         return {name: _plain(value) for name, value in values.items() if not isinstance(value, SecretStr)}
 
@@ -294,7 +312,8 @@ class Settings(BaseSettings):
     def _servers(cls, value: str) -> str:
         if "@" in value:
             raise ValueError(
-                "should name no user or password: they belong in TIDEGATE_KAFKA_USERNAME and _PASSWORD"
+                "should name no user or password: they belong in TIDEGATE_KAFKA_USERNAME and "
+                "TIDEGATE_KAFKA_PASSWORD"
             )
         if not re.fullmatch(r"[^\s,/]+:\d+(,[^\s,/]+:\d+)*", value):
             raise ValueError("should be host:port, several separated by commas")
@@ -305,7 +324,8 @@ class Settings(BaseSettings):
     def _dsn(cls, value: str) -> str:
         if "@" in value:
             raise ValueError(
-                "should name no user or password: they belong in TIDEGATE_CLICKHOUSE_USER and _PASSWORD"
+                "should name no user or password: they belong in TIDEGATE_CLICKHOUSE_USER and "
+                "TIDEGATE_CLICKHOUSE_PASSWORD"
             )
         if not re.fullmatch(r"https?://[^\s/?#]+/\w+", value):
             raise ValueError("should be http://host:port/database")
@@ -325,21 +345,18 @@ class Settings(BaseSettings):
             raise ValueError("should be an http:// or https:// address without user or password")
         return value
 
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        problems = []
-        if self.kafka_security_protocol.startswith("sasl") and not (
-            self.kafka_username and self.kafka_password.get_secret_value()
-        ):
-            problems.append(
-                f"TIDEGATE_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} "
-                "needs TIDEGATE_KAFKA_USERNAME and TIDEGATE_KAFKA_PASSWORD"
-            )
+    def _gaps(self) -> list[str]:
+        gaps = []
+        if self.kafka_security_protocol.startswith("sasl"):
+            why = f"kafka_security_protocol {self.kafka_security_protocol} needs it"
+            gaps += [
+                f"{PREFIX}{name.upper()}: {why}"
+                for name in ("kafka_username", "kafka_password")
+                if not _plain(getattr(self, name))
+            ]
         if self.webhook_url and not self.webhook_secret.get_secret_value():
-            problems.append("TIDEGATE_WEBHOOK_URL needs TIDEGATE_WEBHOOK_SECRET, which signs what is sent")
-        if problems:
-            raise ValueError("\n  ".join(problems))
-        return self
+            gaps.append("TIDEGATE_WEBHOOK_SECRET: it signs what is sent to webhook_url")
+        return gaps
 
 
 def _plain(value: object) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import typer
 
-from tidegate.errors import ConfigError
-from tidegate_infra import contexts, rollout_file, rollout_log
+from tidegate.errors import ConfigError, DependencyUnavailable
+from tidegate_infra import checkup, contexts, rollout_file, rollout_log
+from tidegate_infra.checkup import Finding
+from tidegate_infra.cli import store
 from tidegate_infra.cli.app import COMMANDS, app
 from tidegate_infra.cli.options import settings_of
 from tidegate_infra.document import FileError
@@ -88,11 +90,11 @@ d e:
         "4:3: a.range_ms: does not say where something is: it belongs in TIDEGATE_RANGE_MS",
         (
             "6:10: b.kafka: should name no user or password: "
-            "they belong in TIDEGATE_KAFKA_USERNAME and _PASSWORD"
+            "they belong in kafka_username of context b and TIDEGATE_KAFKA_PASSWORD"
         ),
         (
             "7:15: b.clickhouse: should name no user or password: "
-            "they belong in TIDEGATE_CLICKHOUSE_USER and _PASSWORD"
+            "they belong in clickhouse_user of context b and TIDEGATE_CLICKHOUSE_PASSWORD"
         ),
         "8:3: b.kafka_password: is a secret: it belongs in TIDEGATE_KAFKA_PASSWORD",
         "9:11: b.tenant: a single value is needed here, not a list or a mapping",
@@ -143,6 +145,16 @@ def test_the_page_of_settings_shows_contexts_that_are_taken_and_every_key(tmp_pa
     file.write_text(text)
     assert {"production", "staging"} <= set(contexts.read(file))
     assert all(f"`{name}`" in PAGE for name in (*WHERE, "tenant", "environment"))
+
+
+def test_mistakes_of_another_context_hold_nobody_up(file: Path) -> None:
+    file.write_text(f"{GOOD}\nbroken: {{kafka: nowhere}}\n")
+    assert contexts.find("staging").where["kafka"] == "staging:9092"
+    with pytest.raises(FileError, match=r"broken\.kafka: should be host:port"):
+        contexts.find("broken")
+    file.write_text(f"{GOOD}\nstaging: {{data_dir: x}}\n")
+    with pytest.raises(FileError, match="staging is given twice"):
+        contexts.find("staging")
 
 
 # What holds above what
@@ -250,6 +262,45 @@ def test_contexts_are_listed_and_the_current_one_is_marked(cli: Any, file: Path)
     assert cli("config", "contexts").err == f"no contexts: {file} is not there\n"
 
 
+def test_an_unknown_current_context_is_told_behind_the_list(cli: Any, file: Path) -> None:
+    outcome = cli("config", "contexts", "--json", TIDEGATE_CONTEXT="prodution")
+    assert (outcome.code, len(outcome.rows)) == (3, 3)
+    assert "'prodution' is none of them: did you mean production?" in outcome.err
+
+
+def test_what_a_context_lacks_is_told_and_the_rest_is_shown(cli: Any, file: Path) -> None:
+    file.write_text(GOOD.replace("clickhouse_user: analyst", "kafka_security_protocol: sasl_ssl"))
+    outcome = cli("config", "show", "--context", "production", "--json")
+    assert (outcome.code, len(outcome.rows)) == (0, len(Settings.model_fields))
+    assert outcome.err.splitlines() == [
+        "settings are missing:",
+        "  kafka_username of context production: kafka_security_protocol sasl_ssl needs it",
+        "  TIDEGATE_KAFKA_PASSWORD: kafka_security_protocol sasl_ssl needs it",
+    ]
+    assert cli("topic", "plan", "--context", "production").code == 3
+
+
+@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["doctor"]])
+def test_advice_names_the_key_of_the_context_and_no_variable_that_it_stands_above(
+    cli: Any, file: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "checkup", lambda settings: [Finding("store", "fail", AWAY)])
+    monkeypatch.setattr(store, "connected", away)
+    said = cli(*command, "--context", "staging")
+    assert (
+        "start it, or set clickhouse of context staging, TIDEGATE_CLICKHOUSE_PASSWORD" in said.out + said.err
+    )
+    said = cli(*command)
+    assert AWAY in said.out + said.err
+
+
+AWAY = "no answer: start it, or set TIDEGATE_CLICKHOUSE, TIDEGATE_CLICKHOUSE_PASSWORD"
+
+
+def away(_: Settings, **__: object) -> None:
+    raise DependencyUnavailable(AWAY)
+
+
 def leaves() -> Iterator[tuple[str, Any]]:
     root: Any = typer.main.get_command(app)
     for name in COMMANDS:
@@ -266,7 +317,7 @@ def test_every_command_that_talks_to_something_takes_a_context() -> None:
         "down",
         "status",
         "logs",
-    }
+    } | {"config contexts"}
 
 
 def test_a_context_says_whose_things_are_meant_unless_the_command_line_does(

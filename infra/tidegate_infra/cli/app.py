@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from tidegate.errors import InvariantBroken, TidegateError
-from tidegate_infra.cli.options import DataDir
+from tidegate_infra.cli.options import CONTEXT, DataDir
 from tidegate_infra.cli.output import say
 
 COMMANDS = {
@@ -79,6 +79,9 @@ class Root(TyperGroup):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except TidegateError as error:
+            say(f"tidegate: {_advice(str(error), ctx.meta.get(CONTEXT))}")
+            raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # Who reads us has seen enough. The interpreter must not fail again on its own last flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,9 +112,6 @@ class Root(TyperGroup):
             code = error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             code = 130
-        except TidegateError as error:
-            say(f"tidegate: {error}")
-            code = error.exit_code
         except ModuleNotFoundError:
             raise
         except Exception:  # noqa: BLE001 - printed in full
@@ -119,6 +119,14 @@ class Root(TyperGroup):
             say("tidegate: this is a defect of Tidegate; please report it with the lines above")
             code = InvariantBroken.exit_code
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _advice(words: str, context: str | None) -> str:
+    if context is None:
+        return words
+    from tidegate_infra import contexts
+
+    return contexts.advice(words, context)
 
 
 app = typer.Typer(

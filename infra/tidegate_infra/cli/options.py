@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tidegate_infra.settings import Settings
 
 
+CONTEXT = "tidegate.context"
+"""Where the command's context stands for all of the command line."""
+
+
 def _named(ctx: typer.Context, name: str | None) -> str | None:
     """Find the context, and let its tenant and environment stand where the command line says none."""
     if name is None or ctx.resilient_parsing:
@@ -30,6 +34,7 @@ def _named(ctx: typer.Context, name: str | None) -> str | None:
         say(str(error))
         raise typer.Exit(error.exit_code) from None
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    ctx.meta[CONTEXT] = name
     return name
 
 
