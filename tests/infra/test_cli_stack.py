@@ -69,9 +69,8 @@ def test_a_port_in_use_ends_with_3_and_one_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = tidegate("up", "--data-dir", tmp_path, "--kafka-port", port)
     assert done.returncode == 3
-    assert done.stderr.splitlines()[1:] == [
-        f"tidegate: port {port} for Kafka is in use: stop what listens there, or choose another"
-    ]
+    said = f"port {port} for Kafka is in use: stop what listens there, or choose another with --kafka-port"
+    assert done.stderr.splitlines()[1:] == [f"tidegate: {said}"]
 
 
 def test_logs_prints_the_last_lines_of_each_process(cli: Any, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def choose_port(directory: Path, wanted: int = 0) -> int:
         The wanted port is taken.
     """
     last = _last_ports(directory / "server.properties")
-    return ports.choose(wanted, "Kafka", last[0] if last else None)
+    return ports.choose(wanted, "Kafka", last[0] if last else None, "--kafka-port")
 
 
 def _last_ports(properties: Path) -> tuple[int, int] | None:

@@ -30,8 +30,10 @@ def free_port() -> int:
     return port
 
 
-def choose(wanted: int, what: str, previous: int | None = None) -> int:
+def choose(wanted: int, what: str, previous: int | None = None, flag: str = "") -> int:
     """Return the port to listen on: `wanted`, or with 0 the `previous` one if it is free, or any free one.
+
+    Who wants a port has said so by `flag`.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def choose(wanted: int, what: str, previous: int | None = None) -> int:
     if wanted:
         if not is_free(wanted):
             raise ConfigError(
-                f"port {wanted} for {what} is in use: stop what listens there, or choose another"
+                f"port {wanted} for {what} is in use: stop what listens there, or choose another with {flag}"
             )
         return wanted
     return previous if previous and is_free(previous) else free_port()

@@ -206,7 +206,7 @@ class Stack:
 
     def _load(self) -> Settings:
         kafka_port = kafka.choose_port(self._directory.path / "kafka", self._kafka_port)
-        store_port = ports.choose(self._store_port, "the store")
+        store_port = ports.choose(self._store_port, "the store", flag="--store-port")
         local = {
             "data_dir": self._directory.path,
             "kafka": f"127.0.0.1:{kafka_port}",
