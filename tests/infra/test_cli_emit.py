@@ -120,7 +120,12 @@ def test_the_same_file_has_the_same_ids_also_through_a_pipe(
 
 def test_what_a_line_leaves_out_can_be_said_once(cli: Any, events: None, settings: Settings) -> None:
     bare = {name: CALL[name] for name in CALL if name not in ("app", "environment", "tenant")}
-    assert cli("emit", "-", stdin=lines(bare)).code == 1
+    unsaid = cli("emit", "-", stdin=lines(bare))
+    assert unsaid.code == 1
+    remedies = [
+        f"{name}: is missing: name it in the line, or say --{name}" for name in ("app", "environment")
+    ]
+    assert unsaid.err.splitlines()[:2] == [f"stdin:1: {remedy}" for remedy in remedies]
     flags = ("--app", "chat", "--environment", "prod", "--tenant", "acme")
     assert cli("emit", "-", *flags, stdin=lines(bare)).code == 0
     (call,) = stored(settings, CALLS, LLMCall)

@@ -52,6 +52,11 @@ def test_a_dead_letter_goes_back_once_into_the_partition_it_came_from_however_of
     bury(settings, 5)
     bury(settings, 6)
     (first, second) = sorted(back.standing(settings), key=lambda one: one.letter.offset)
+    misspelt = cli("dlq", "requeue", "--reason", "unknown_shcema", "--yes")
+    assert (misspelt.code, misspelt.out) == (3, "")
+    assert "'unknown_shcema': did you mean unknown_schema?" in misspelt.err
+    assert cli("dlq", "requeue", "--topic", "llm.cals", "--yes").err.endswith("did you mean llm.calls?\n")
+    assert cli("dlq", "requeue", "--reason", "oversized_field", "--yes").err.startswith("put back 0 ")
     assert cli("dlq", "requeue", first.id, "--yes").err.startswith("put back 1 dead letters")
     assert cli("dlq", "requeue", "--all", "--yes").err.startswith("1 were put back before")
     # Even when it was read before the other put it back.

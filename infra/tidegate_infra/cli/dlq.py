@@ -1,6 +1,6 @@
 """``tidegate dlq``: what was refused, why, and putting it back."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -113,7 +113,10 @@ def requeue(
 
     Their order among other events is lost. Each goes back once, however often this is asked for.
     """
+    from tidegate import codec
+    from tidegate.topics import TOPICS
     from tidegate_infra.kafka import requeue as back
+    from tidegate_infra.kafka import rules
 
     if not (ids or topic or reason or every):
         raise typer.BadParameter("say which: by ID, --topic, --reason or --all", param_hint="ID")
@@ -122,6 +125,8 @@ def requeue(
     unknown = [one for one in ids or [] if one not in {letter.id for letter in found}]
     if unknown:
         raise ConfigError(f"no dead letter has the id {', '.join(unknown)}: `tidegate dlq list`")
+    _check("topic", topic, {*TOPICS, *(one.letter.topic for one in found)})
+    _check("reason", reason, {*codec.REASONS, *rules.REASONS, *(one.letter.reason for one in found)})
     wanted = [
         one
         for one in found
@@ -143,6 +148,13 @@ def requeue(
             write(to_json(_row(one)))
     done = "would put" if dry_run else "put"
     say(f"{done} back {len(chosen_letters)} dead letters on {settings.said(settings.kafka)}")
+
+
+def _check(what: str, wanted: str | None, there: Collection[str]) -> None:
+    from tidegate_infra.document import suggestion
+
+    if wanted is not None and wanted not in there:
+        raise ConfigError(f"no dead letter has the {what} {wanted!r}: {suggestion(wanted, sorted(there))}")
 
 
 def _one(settings: "Settings", letter_id: str) -> "Standing":

@@ -15,6 +15,7 @@ from tidegate_infra.cli.output import say, to_json, write
 if TYPE_CHECKING:
     from tidegate.client.client import Client
     from tidegate.client.configuration import Configuration
+    from tidegate.client.rules import Problem
     from tidegate_infra.settings import Settings
 
 app = noun("Send JSON lines to Kafka.")
@@ -166,10 +167,15 @@ def _send(client: "Client", lines: IO[bytes], name: str) -> int | None:
             client.refuse(None, *line.problems)
             for problem in line.problems:
                 if said < _MOST_PROBLEMS_SAID:
-                    say(f"{name}:{line.number}: {problem}")
+                    say(f"{name}:{line.number}: {problem}{_remedy(problem)}")
                 said += 1
         if line.number % _PROGRESS_EVERY == 0 and sys.stderr.isatty():
             say(f"{line.number} lines")
     if said > _MOST_PROBLEMS_SAID:
         say(f"{name}: {said - _MOST_PROBLEMS_SAID} more problems are not shown")
     return latest_us
+
+
+def _remedy(problem: "Problem") -> str:
+    is_of_all = problem.reason == "missing" and problem.field in ("app", "environment")
+    return f": name it in the line, or say --{problem.field}" if is_of_all else ""
