@@ -43,7 +43,7 @@ def test_the_app_and_its_rollout_fit_together(monkeypatch: pytest.MonkeyPatch) -
     (app,), (text,) = blocks("python"), blocks("yaml")
     rollout = rollout_file.load(text)
     configured: dict[str, Any] = {}
-    monkeypatch.setenv("HANDLE_KEY", "secret")
+    monkeypatch.setenv("HANDLE_KEY", "secret-of-this-test")
     monkeypatch.setattr(tidegate, "configure", configured.update)
     monkeypatch.setattr(tidegate, "Router", partial(tidegate.Router, follow=False))
     usage = SimpleNamespace(input=812, output=95)
@@ -52,7 +52,7 @@ def test_the_app_and_its_rollout_fit_together(monkeypatch: pytest.MonkeyPatch) -
         "ask": lambda _: SimpleNamespace(usage=usage),
         "user_id": "user-17",
     }
-    with capture(handle_key="secret") as events:
+    with capture(handle_key="secret-of-this-test") as events:
         exec(app, around)
     settings = configuration.read(configured, environ={})
     assert (settings.tenant, settings.environment) == (rollout.tenant, rollout.environment)

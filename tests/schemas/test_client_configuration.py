@@ -63,9 +63,19 @@ def test_secrets_are_in_no_representation() -> None:
         "environment": "t",
         "kafka": "k",
         "kafka_password": "hunter2",
-        "handle_key": "hunter3",
+        "handle_key": "hunter3-hunter3-",
     }
     assert "hunter" not in repr(read(given, environ={}))
+
+
+def test_a_key_of_handles_that_could_be_guessed_is_refused_and_not_quoted() -> None:
+    from tidegate.client.configuration import read
+
+    given = {"app": "a", "environment": "t", "kafka": "k"}
+    with pytest.raises(ConfigError, match="handle_key must be at least 16 bytes long: make one") as caught:
+        read(given, environ={"TIDEGATE_HANDLE_KEY": "hunter2hunter2h"})
+    assert "hunter2" not in str(caught.value)
+    assert read(given | {"handle_key": "ü" * 8}, environ={}).handle_key == "ü" * 8
 
 
 def test_an_unconfigured_client_warns_once_and_does_nothing(

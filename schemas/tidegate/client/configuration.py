@@ -15,6 +15,9 @@ ENV_PREFIX = "TIDEGATE_"
 _POSITIVE = ("queue_events", "queue_bytes", "report_seconds", "delivery_seconds")
 _NAMES = ("tenant", "app", "environment")
 
+LEAST_KEY_BYTES = 16
+"""A shorter key of handles could be found by trying."""
+
 Mask = Callable[[str], str]
 """Takes one body of text and returns what may leave the app."""
 
@@ -89,6 +92,10 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> C
         for name in _NAMES
         if size_of_name(values.get(name, "")) > LONGEST_NAME_BYTES
     ]
+    if (handle_key := values.get("handle_key")) and len(handle_key.encode()) < LEAST_KEY_BYTES:
+        problems.append(
+            f"handle_key must be at least {LEAST_KEY_BYTES} bytes long: make one with `openssl rand -hex 32`"
+        )
     if problems:
         raise ConfigError("tidegate is not configured: " + "; ".join(problems))
     return Configuration(**values)

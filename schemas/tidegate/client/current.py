@@ -97,8 +97,8 @@ def configure(
     mask_policy
         Name of the mask, recorded with the content.
     handle_key
-        Secret that signs handles, the same in all processes of an app. Without it whoever holds a handle
-        can write another one, for any deployment of the tenant.
+        Secret of at least 16 bytes that signs handles, the same in all processes of an app. Without it
+        whoever holds a handle can write another one, for any deployment of the tenant.
     queue_events, queue_bytes
         How many events, and about how many bytes, may wait for Kafka's confirmation: 20,000 and 64 MB.
     when_full
