@@ -41,6 +41,7 @@ from tidegate.topics import (
     PROGRESS,
     STATUS,
 )
+from tidegate.vocabulary import STATUS as CALL_STATUSES
 from tidegate_consumers.sink.facts import FACTS, TABLES, Reading, facts
 from tidegate_consumers.sink.store import Store, gaps
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
@@ -48,6 +49,7 @@ from tidegate_infra.kafka.log import Log
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings
+from tidegate_streams.rollouts.strata import RATES
 
 BOOK = PriceBook.load()
 
@@ -148,6 +150,14 @@ def test_comparable_in_the_store_is_the_rule_of_the_contract(store: Store, call:
     ]
     assert [stored for (stored,) in rows(store, "SELECT comparable FROM calls ORDER BY _offset")] == expected
     assert 0 < sum(expected) < len(expected)
+
+
+def test_the_share_of_errors_in_the_store_is_the_metric_error_rate(
+    store: Store, call: Any, ranged: Any
+) -> None:
+    put(store, ranged([call(status=status, assignment_reason="split") for status in CALL_STATUSES]))
+    _, failed = RATES["error_rate"]
+    assert rows(store, "SELECT error_share FROM variant_health") == [(len(failed) / len(CALL_STATUSES),)]
 
 
 def test_every_message_is_in_exactly_one_account(store: Store, call: Any, ranged: Any) -> None:
