@@ -49,7 +49,7 @@ TRANSITIONS: dict[tuple[str, str], Transition] = {
         (("progressing", "holding"), "unharmed", "promoting", "promote"),
         (("initialising", "progressing"), "overdue_hold", "holding", "hold"),
         (("initialising", "progressing"), "overdue_rollback", "rolling_back", "rollback"),
-        (("initialising", "progressing"), "overdue_promote", "promoting", "promote"),
+        (("progressing",), "overdue_promote", "promoting", "promote"),
         # What people ask for.
         (LIVE, "pause", "holding", "pause"),
         (("initialising",), "resume", "initialising", "start"),

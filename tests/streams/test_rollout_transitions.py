@@ -1,0 +1,122 @@
+"""The table of transitions against the machine: every state, every event, every finding."""
+
+import functools
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.streams.drive import START, Drive, action, reached, rollout
+
+from tidegate.records import DeploymentStatus, Freeze, Step
+from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts.findings import event_of
+from tidegate_streams.rollouts.split import Split
+from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.transitions import ACTIONS, FINISHED, LIVE, MOVING, NEW, STATES, TRANSITIONS
+from tidegate_streams.rollouts.verdicts import Judgement
+
+OF_SPECIFICATIONS = ("start", "start_paused", "start_frozen", "superseded", "deleted")
+OF_LOOKS = {event for _, event in TRANSITIONS} - {*ACTIONS, *OF_SPECIFICATIONS}
+FINISH_US = START + 10**12
+HELD_FOR = {"holding": ("approval", "time", "person", "split", "loss")}
+
+
+@functools.cache
+def drives():
+    some = dict(reached())
+    some["superseded"] = Drive(rollout())
+    some["superseded"].state = replace(some["superseded"].state, state="superseded")
+    assert some.keys() == set(STATES)
+    return some
+
+
+def judgements():
+    verdicts = ("safe", "pass", "inconclusive", "skipped", "error")
+    for verdict, suspects, harmful in [
+        ("pass", (), True),
+        *itertools.product(verdicts, ((), ("error_rate",)), (False,)),
+    ]:
+        yield Judgement(
+            log_e=0.0,
+            harmful=harmful,
+            safe=verdict == "safe",
+            to_blame=(),
+            suspects=suspects,
+            verdicts={"error_rate": "pass" if verdict == "safe" else verdict},
+        )
+
+
+def standings(state):
+    """A state in all conditions that a look tells apart."""
+    for strategy, policy, approval, frozen in itertools.product(
+        ("canary", "rolling"), ("hold", "rollback", "promote"), (False, True), (False, True)
+    ):
+        steps = [Step(weight_bp=6_000, min_calls=10, approval=approval), Step(weight_bp=7_000, min_calls=10)]
+        spec = rollout(
+            strategy=strategy,
+            on_inconclusive=policy,
+            steps=steps,
+            freezes=[Freeze(starts_at=START, ends_at=FINISH_US + 1)] if frozen else [],
+        )
+        for step, held_for, uneven, exposed in itertools.product(
+            range(2),
+            HELD_FOR.get(state.state, ("", "freeze") if state.started_us is None else ("",)),
+            (False, True),
+            (False, True),
+        ):
+            yield replace(
+                state,
+                spec=spec,
+                step=step,
+                anchored=exposed,
+                held_for=held_for,
+                split=Split(total=np.full((2, 16), 50.0 if uneven else 0.0)),
+                step_calls={"june": 99 * exposed},
+                totals={"june": VariantPane(calls=99)},
+            )
+
+
+def test_a_look_finds_only_what_is_in_the_table_and_all_of_it():
+    waiting = [("initialising", Drive(rollout(paused=True)))]
+    found = set()
+    for name, drive in [*drives().items(), *waiting]:
+        for state, judgement in itertools.product(standings(drive.state), judgements()):
+            for now_us in (state.settled_us - 1, state.settled_us + 10_000_000, FINISH_US):
+                if name in MOVING and (event := event_of(state, judgement, now_us)):
+                    found.add((name, event))
+    assert found == {(state, event) for state, event in TRANSITIONS if event in OF_LOOKS}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_a_specification_does_in_each_state_is_what_the_table_says(state):
+    drive = drives()[state]
+    for event, happen in (("superseded", lambda d: d.spec(rollout(generation=9))), ("deleted", Drive.delete)):
+        tried = Drive()
+        tried.state, tried.outputs = drive.state, list(drive.outputs)
+        published = happen(tried)
+        told = [record.state for record in published if hasattr(record, "looks")]
+        following = TRANSITIONS.get((state, event))
+        assert (following is not None and following.state in told) == ((state, event) in TRANSITIONS)
+        assert not [record for record in published if isinstance(record, DeploymentStatus)]
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.parametrize("state", STATES)
+def test_an_action_that_the_table_does_not_have_is_refused_in_every_state(state, kind):
+    drive = drives()[state]
+    after, published = machine.on_action(drive.state, action(kind), drive.at)
+    if (state, kind) not in TRANSITIONS:
+        (refused,) = published
+        assert isinstance(refused, DeploymentStatus)
+        assert after.state == state
+
+
+def test_the_table_leads_from_a_start_to_every_state_and_nowhere_else():
+    assert {state for state, _ in TRANSITIONS} == {NEW, *MOVING, "succeeded"}
+    assert {transition.state for transition in TRANSITIONS.values()} == set(STATES)
+    assert [key for key in TRANSITIONS if key[0] in FINISHED] == [("succeeded", "rollback")]
+    for state in LIVE:
+        assert TRANSITIONS[state, "harm"].state == "rolling_back"
+    commands = {transition.action for transition in TRANSITIONS.values()} - {None}
+    assert commands == {"start", "advance", "hold", "promote", "rollback", "pause", "resume", "abort"}
