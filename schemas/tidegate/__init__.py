@@ -12,12 +12,16 @@
         ...
 """
 
-from tidegate.assignment import Assignment
-from tidegate.client.current import configure, emit, flush, handle, shutdown
-from tidegate.client.timing import call
-from tidegate.errors import ConfigError, TidegateError
-from tidegate.records import Content, Evaluation, Feedback, Guardrail, LLMCall, Retrieval
-from tidegate.router import Router
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from tidegate.assignment import Assignment
+    from tidegate.client.current import configure, emit, flush, handle, shutdown
+    from tidegate.client.timing import call
+    from tidegate.errors import ConfigError, TidegateError
+    from tidegate.records import Content, Evaluation, Feedback, Guardrail, LLMCall, Retrieval
+    from tidegate.router import Router
 
 __all__ = [
     "Assignment",
@@ -37,3 +41,28 @@ __all__ = [
     "handle",
     "shutdown",
 ]
+
+_HOMES = {
+    "assignment": ("Assignment",),
+    "client.current": ("configure", "emit", "flush", "handle", "shutdown"),
+    "client.timing": ("call",),
+    "errors": ("ConfigError", "TidegateError"),
+    "records": ("Content", "Evaluation", "Feedback", "Guardrail", "LLMCall", "Retrieval"),
+    "router": ("Router",),
+}
+
+
+if not typing.TYPE_CHECKING:  # a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """Import the client at its first use, all of it: a command that reads the contract starts without it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for home, names in _HOMES.items():
+            module = importlib.import_module(f"{__name__}.{home}")
+            globals().update({each: getattr(module, each) for each in names})
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

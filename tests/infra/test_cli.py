@@ -27,6 +27,7 @@ HEAVY = (
     "pyarrow",
     "rich",
     "structlog",
+    "tidegate.client.current",
 )
 
 

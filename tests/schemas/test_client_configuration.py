@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from inspect import ismodule
 from typing import Any
 
@@ -66,6 +67,15 @@ def test_secrets_are_in_no_representation() -> None:
         "handle_key": "hunter3-hunter3-",
     }
     assert "hunter" not in repr(read(given, environ={}))
+
+
+def test_every_public_name_has_one_home_that_has_it() -> None:
+    homes = [(each, home) for home, names in tidegate._HOMES.items() for each in names]
+    assert sorted(name for name, _ in homes) == tidegate.__all__
+    for name, home in homes:
+        assert getattr(tidegate, name) is getattr(import_module(f"tidegate.{home}"), name)
+    with pytest.raises(AttributeError, match="has no attribute 'emitt'"):
+        _ = tidegate.emitt
 
 
 def test_a_key_of_handles_that_could_be_guessed_is_refused_and_not_quoted() -> None:
@@ -170,6 +180,6 @@ def test_importing_the_client_loads_nothing_heavy() -> None:
 
 
 def test_the_public_names_are_those_that_are_documented() -> None:
-    public = {name for name, value in vars(tidegate).items() if name[0] != "_" and not ismodule(value)}
+    public = {name for name in dir(tidegate) if name[0] != "_" and not ismodule(getattr(tidegate, name))}
     assert public == set(tidegate.__all__)
     assert all(getattr(tidegate, name).__doc__ for name in public)
