@@ -55,7 +55,7 @@ _HOMES = {
 if not typing.TYPE_CHECKING:  # a checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
-        """Import the client at its first use, all of it: a command that reads the contract starts without it."""
+        """Import the client at its first use, all of it: who reads the contract alone starts without."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for home, names in _HOMES.items():
