@@ -1,0 +1,114 @@
+"""A measured figure beside what it must not exceed, with the uncertainty of the simulation."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    Parameters
+    ----------
+    goal
+        Such as G1.
+    case
+        What was simulated.
+    rule
+        What decided: ``tidegate`` or the name of a rule that others use.
+    value
+        The figure, in `unit`.
+    low, high
+        95 % confidence interval of it.
+    bound
+        What it must not exceed; None where it is only beside others.
+    is_met
+        Whether it does not; None without a bound.
+    """
+
+    goal: str
+    case: str
+    rule: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    bound: float | None = None
+    is_met: bool | None = None
+
+    def written(self) -> str:
+        """Write it as a row of a table."""
+        scale, suffix = (100, " %") if self.unit == "share" else (1, "")
+        digits = 2 if scale * self.high < 20 else 1 if scale * self.high < 1_000 else 0
+
+        def number(value: float) -> str:
+            if math.isnan(value):
+                return "-"
+            return f"{value:.1g}" if 0 < value < 1e-6 else f"{scale * value:,.{digits}f}{suffix}"
+
+        bound = "" if self.bound is None else f"<= {scale * self.bound:,.4g}{suffix}"
+        met = {None: "", True: "met", False: "MISSED"}[self.is_met]
+        between = f"{number(self.low)} to {number(self.high)}"
+        what = f"{self.goal:4} {self.case:46} {self.rule:22}"
+        return f"{what} {number(self.value):>12} {between:>24} {bound:>12} {met}"
+
+
+def share(
+    goal: str, case: str, hits: npt.NDArray[np.bool_], bound: float | None = None, **said: str
+) -> Figure:
+    """How often something happened, with Clopper and Pearson's interval.
+
+    A bound on a probability is missed when it is exceeded by more than two standard errors of a rule that is
+    exactly at the bound.
+    """
+    runs, n = len(hits), int(hits.sum())
+    low = float(beta.ppf(0.025, n, runs - n + 1)) if n else 0.0
+    high = float(beta.ppf(0.975, n + 1, runs - n)) if n < runs else 1.0
+    met = None if bound is None else n / runs <= bound + 2 * math.sqrt(bound * (1 - bound) / runs)
+    return Figure(goal, case, said.get("rule", "tidegate"), "share", n / runs, low, high, bound, met)
+
+
+def mean(
+    goal: str, case: str, values: npt.NDArray[np.float64], bound: float | None = None, **said: str
+) -> Figure:
+    """Mean of what took so many requests; NaN when a run was not decided at all."""
+    decided = np.isfinite(values)
+    if not decided.all():
+        case = f"{case} ({int((~decided).sum())} of {len(values)} undecided)"
+        return Figure(
+            goal,
+            case,
+            said.get("rule", "tidegate"),
+            "requests",
+            math.nan,
+            math.nan,
+            math.nan,
+            bound,
+            bound and False,
+        )
+    middle, error = float(values.mean()), Z * float(values.std(ddof=1)) / math.sqrt(len(values))
+    met = None if bound is None else middle <= bound
+    rule, unit = said.get("rule", "tidegate"), said.get("unit", "requests")
+    return Figure(goal, case, rule, unit, middle, middle - error, middle + error, bound, met)
+
+
+def ratio(
+    goal: str, case: str, values: npt.NDArray[np.float64], others: npt.NDArray[np.float64], bound: float
+) -> Figure:
+    """Ratio of two means over the same runs, by linearisation."""
+    decided = np.isfinite(values) & np.isfinite(others)
+    if not decided.all():
+        case = f"{case} ({int((~decided).sum())} of {len(values)} undecided)"
+        return Figure(goal, case, "tidegate", "times", math.nan, math.nan, math.nan, bound, is_met=False)
+    middle = float(values.mean() / others.mean())
+    spread = float((values - middle * others).std(ddof=1) / others.mean())
+    error = Z * spread / math.sqrt(len(values))
+    return Figure(
+        goal, case, "tidegate", "times", middle, middle - error, middle + error, bound, middle <= bound
+    )
