@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from tidegate_streams import rollups
+from tidegate_streams import commonest, rollups
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollups import Frames
 from tidegate_streams.windows import GRAINS, MINUTE_US, WINDOWS
@@ -52,7 +52,7 @@ class History:
             ]
             if before_us // coarse_us < until_us // coarse_us:
                 closing = rollups.where(self.tables[fine_us], (end > before_us) & (end <= until_us))
-                added.append(rollups.merge(rollups.coarsen(closing, coarse_us)))
+                added.append(commonest.few(rollups.merge(rollups.coarsen(closing, coarse_us))))
             self.tables[coarse_us] = rollups.concat(added)
 
     def forget(self, until_us: int, allowed_lateness_us: int) -> None:

@@ -11,8 +11,7 @@ import polars as pl
 import xxhash
 
 from tidegate.series import DIMENSIONS
-from tidegate.vocabulary import OTHER
-from tidegate_streams import partials
+from tidegate_streams import commonest, partials
 from tidegate_streams.histogram import GAMMA, representative
 from tidegate_streams.partials import CALL_SUMS, LISTS
 from tidegate_streams.rollups import SERIES_COLUMNS, Frames
@@ -22,10 +21,6 @@ from tidegate_streams.windows import PHASES
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 TOP_ERROR_TYPES = 10
-
-MOST_NAMES = 200
-"""Most guardrails, and most names of ratings, of a window; the rarest are counted together as `other`. Names
-that a bug makes up would outgrow every message."""
 
 _KEY = [*SERIES_COLUMNS, "window", "window_start", "window_end", "phase"]
 _MONEY = pl.Decimal(38, 9)
@@ -53,6 +48,7 @@ def table(formed: Frames, offset: int, watermark_us: int | None) -> pl.DataFrame
     polars.DataFrame
         Full upserts, in the order of their keys.
     """
+    formed = commonest.few(formed)
     keys = pl.concat([rows.select(_KEY) for rows in formed.values()]).unique().sort(_KEY)
     rows = keys.join(formed["calls"], on=_KEY, how="left", maintain_order="left").with_columns(
         pl.col(*CALL_SUMS, *partials.WINDOW_SUMS).fill_null(0),
@@ -79,7 +75,7 @@ def table(formed: Frames, offset: int, watermark_us: int | None) -> pl.DataFrame
         (pl.col("weighted_calls_micro") / 1e6).alias("weighted_calls"),
         pl.when(pl.col("priced") > 0).then(pl.col("cost_usd_nano").cast(_MONEY) * _NANO).alias("cost_usd"),
         _users(rows.get_column("users")),
-        _guardrails(rows.get_column("guardrails")),
+        "guardrails",
         *(pl.col(kind).fill_null(pl.lit([], dtype=pl.List(_rating_type(kind)))) for kind in _RATINGS),
         _top_errors(rows.get_column("error_types")),
         _distributions(rows.get_column("distributions")),
@@ -118,8 +114,6 @@ def _rating_type(kind: str) -> pl.Struct:
 
 
 def _ratings(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
-    rows = rows.select(*_KEY, "name", "n", *_RATINGS[kind], *partials.VALUE_SUMS)
-    rows = _few(rows, _KEY, ["name"], "n")
     entry = pl.struct(
         "name",
         "n",
@@ -129,28 +123,6 @@ def _ratings(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
         (pl.col("value_sumsq_micro").cast(pl.Float64) / 1e12).alias("sumsq"),
     )
     return rows.sort(*_KEY, "name").group_by(_KEY, maintain_order=True).agg(entry.alias(kind))
-
-
-def _guardrails(lists: pl.Series) -> pl.Series:
-    if not (lists.list.len() > MOST_NAMES).any():
-        return lists
-    few = _few(_entries(lists), ["_row"], ["name", "stage"], "checked")
-    entry = pl.struct(pl.exclude("_row")).alias(lists.name)
-    return _relist(lists, few.group_by("_row", maintain_order=True).agg(entry), lists.dtype)
-
-
-def _few(rows: pl.DataFrame, within: list[str], names: list[str], most_by: str) -> pl.DataFrame:
-    """Add up what has the rarest names; all other columns are sums."""
-    if rows.group_by(within).len().filter(pl.col("len") > MOST_NAMES).is_empty():
-        return rows
-    is_common = pl.int_range(pl.len()).over(within) < MOST_NAMES
-    return (
-        rows.sort(most_by, *names, descending=[True, *(False for _ in names)])
-        .with_columns(pl.when(is_common).then(name).otherwise(pl.lit(OTHER)).alias(name) for name in names)
-        .group_by(*within, *names)
-        .agg(pl.all().sum())
-        .sort(*within, *names)
-    )
 
 
 def _users(sketches: pl.Series) -> pl.Series:

@@ -6,7 +6,6 @@ import xxhash
 
 from tidegate.records import WindowMetrics
 from tidegate.series import DIMENSIONS, ROLLED_UP
-from tidegate.vocabulary import OTHER
 from tidegate_streams import fold, partials, rows
 from tidegate_streams.replay import newest, replay, windows
 
@@ -65,35 +64,3 @@ def test_a_mean_of_ratings_leaves_out_those_without_a_value(journal, kind, good)
     assert (entry["n"], entry[good], entry["valued"]) == (3, 2, 2)
     assert entry["sum"] / entry["valued"] == 3.5
     assert list(entry) == list(rows._rating_type(kind).to_schema())
-
-
-@pytest.mark.parametrize(("kind", "good"), [("feedback", "positive"), ("evaluations", "passed")])
-def test_the_rarest_of_too_many_names_of_ratings_are_counted_together(kind, good):
-    n = list(range(1, 2 * rows.MOST_NAMES + 1))
-    rated = pl.DataFrame(
-        {
-            "name": [f"name-{i:03}" for i in n], "n": n, "positive": n, "negative": 0, "errors": 0,
-            "passed": n, "failed": 0, "valued": n, "value_sum_micro": [i * 10**6 for i in n],
-            "value_sumsq_micro": pl.Series([i * 10**12 for i in n], dtype=partials.EXACT),
-        }
-    ).with_columns(**{key: pl.lit("x") for key in rows._KEY})  # fmt: skip
-    [entries] = rows._ratings(kind, rated).get_column(kind).to_list()
-    kept = {entry["name"]: entry["n"] for entry in entries}
-    assert len(kept) == rows.MOST_NAMES + 1
-    assert kept[OTHER] == sum(n[: rows.MOST_NAMES])
-    for name in ("n", good, "valued", "sum", "sumsq"):
-        assert sum(entry[name] for entry in entries) == sum(n)
-
-
-def test_the_rarest_of_too_many_guardrails_are_counted_together():
-    ran = [
-        {"name": f"g{i:03}", "stage": stage, "checked": i, "triggered": 1, "blocked": 0}
-        for i in range(1, 151)
-        for stage in ("input", "output")
-    ]
-    lists = pl.Series("guardrails", [ran, ran[:1], []], dtype=partials.SCHEMAS["calls"]["guardrails"])
-    many, few, none = rows._guardrails(lists).to_list()
-    assert (few, none) == (ran[:1], [])
-    assert len(many) == rows.MOST_NAMES + 1
-    assert many[-1] == {"name": OTHER, "stage": OTHER, "checked": 2550, "triggered": 100, "blocked": 0}
-    assert many[:-1] == ran[100:]
