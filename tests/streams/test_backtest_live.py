@@ -69,7 +69,9 @@ def test_the_commands_are_those_of_live_whatever_the_order_of_the_file(demo: Liv
     for piece in files.read(file, {"tenant": "acme", "environment": "prod", "app": "x", "variant": "x"}):
         tally.refuse(str(file), piece.refused)
         tally.add(str(file), piece.record, piece.events)
-    outcome = Outcome.of(demo.spec, drive.decide(demo.spec, tally.partials(), start_us=live.SPEC_US))
+    outcome = Outcome.of(
+        demo.spec, drive.decide(demo.spec, drive.released(tally.partials()), start_us=live.SPEC_US)
+    )
     assert not tally.named
     assert [command.action for command in outcome.commands] == ["start", "rollback"]
     assert unplaced(outcome.commands) == unplaced(demo.commands)

@@ -75,8 +75,9 @@ def backtest(
     obeyed = drive.obeyed(rows)
     if assignment is None:
         assignment = Assignment.RECORDED if obeyed else Assignment.ANY
-    if assignment is Assignment.ANY:
-        spec, rows = dataclasses.replace(spec, dry_run=True), drive.as_if_assigned(rows)
+    is_any = assignment is Assignment.ANY
+    spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any)
+    rows = drive.released(rows, as_if_assigned=is_any)
     outcome = Outcome.of(spec, drive.decide(spec, rows, start_us=start_us, revision=revision))
     _say_what_did_not_count(tally)
     if outcome.refusal:

@@ -1,25 +1,19 @@
 """Partials to decisions: a journal as stage 1 would have written it, folded as stage 2 folds it."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
 from tidegate import codec
-from tidegate.records import Heartbeat, JournalRollout, Rollout, SourceProgress
-from tidegate.series import deployment_key
-from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK, ROLLOUTS
-from tidegate_infra.kafka.ranges import Range
+from tidegate.records import Frame, Heartbeat, JournalRollout, PartialBatch, Rollout, SourceProgress
+from tidegate.series import DIMENSIONS, ROLLUPS, deployment_key
+from tidegate.topics import CALLS, ROLLOUTS
 from tidegate_streams import fold, looks
-from tidegate_streams.aggregate import journal
-from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
-from tidegate_streams.partials import PANE_US, merge
+from tidegate_streams.partials import PANE_US, merge, pack
 from tidegate_streams.rollouts.state import State as Deployment
 from tidegate_streams.rollouts.transitions import FINISHED
 from tidegate_streams.rollups import Frames
-
-_TOPICS = {"calls": CALLS, "feedback": FEEDBACK, "evaluations": EVALUATIONS}
 
 
 def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision: int = 1) -> Iterator[Any]:
@@ -32,7 +26,7 @@ def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision
     spec
         The rollout.
     rows
-        Kind -> partials of its deployment.
+        Kind -> partials of its deployment, as `released` returns them.
     start_us
         Event time from which it runs, in microseconds since the epoch, rounded up to a pane; the first event
         unless given.
@@ -50,29 +44,50 @@ def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision
         state.rollouts[key] = Deployment(key, revision=revision - 1)
     for offset, record in enumerate(journal_of(spec, rows, start_us)):
         yield from fold.apply(state, offset, record, windows=False)
+        # No windows will be shown, which these rows are kept for.
+        state.put_off.clear()
         if key in state.rollouts and state.rollouts[key].state in FINISHED:
             return
 
 
 def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[Any]:
     """Yield the journal of some partials, in which the rollout is applied at `start_us`."""
-    by_pane = {kind: _by_pane(frame) for kind, frame in rows.items()}
-    filled = sorted(set().union(*by_pane.values()))
-    if not filled:
+    by_pane: dict[int, list[Frame]] = {}
+    for kind, frame in rows.items():
+        for (pane_us,), part in frame.partition_by("pane_us", as_dict=True).items():
+            by_pane.setdefault(int(pane_us), []).append(Frame(kind=kind, rows=pack(part)))
+    if not by_pane:
         return
-    begins_us = filled[0] if start_us is None else -(-start_us // PANE_US) * PANE_US
-    offsets = itertools.count()
-    first_us = min(filled[0], begins_us)
+    first_us, last_us = min(by_pane), max(by_pane)
+    begins_us = first_us if start_us is None else -(-start_us // PANE_US) * PANE_US
+    first_us = min(first_us, begins_us)
     is_applied = False
     yield _beat(first_us)
-    for pane_us in looks.panes_between(first_us, filled[-1] + PANE_US, {*filled, begins_us}, first_us):
+    for pane_us in looks.panes_between(first_us, last_us + PANE_US, {*by_pane, begins_us}, first_us):
         if pane_us >= begins_us and not is_applied:
             is_applied = True
-            yield _applied(spec)
-        for kind, panes in by_pane.items():
-            if pane_us in panes:
-                yield from _batches(kind, panes[pane_us], next(offsets))
+            yield JournalRollout(**_head(ROLLOUTS, 0), record=codec.encode(spec))
+        if pane_us in by_pane:
+            yield PartialBatch(**_head(CALLS, pane_us), prices="", frames=by_pane[pane_us])
         yield _beat(pane_us + PANE_US)
+
+
+def released(rows: Frames, *, as_if_assigned: bool = False) -> Frames:
+    """Add up what decisions do not tell apart, for all panes at once.
+
+    Parameters
+    ----------
+    rows
+        Kind -> partials.
+    as_if_assigned
+        Let every call that may decide count for the command in force, whatever command it obeyed: for a
+        rollout that is a dry run, which judges what others assigned.
+    """
+    alike: dict[str, pl.Expr] = {name: pl.lit("") for name in DIMENSIONS if name not in ROLLUPS["release"]}
+    alike["aa"] = pl.lit(None, pl.Boolean)
+    if as_if_assigned:
+        alike["assignment_revision"] = pl.when("comparable").then(pl.lit(1, pl.Int64))
+    return {kind: merge(frame.with_columns(**alike)) for kind, frame in rows.items()}
 
 
 def obeyed(rows: Frames) -> dict[int, int]:
@@ -83,33 +98,10 @@ def obeyed(rows: Frames) -> dict[int, int]:
     )
 
 
-def as_if_assigned(rows: Frames) -> Frames:
-    """Let every call that may decide count for the command in force, whatever command it obeyed.
-
-    For a rollout that is a dry run: it judges what others assigned.
-    """
-    anyone = pl.when("comparable").then(pl.lit(1, pl.Int64)).alias("assignment_revision")
-    return {kind: merge(frame.with_columns(anyone)) for kind, frame in rows.items()}
-
-
-def _by_pane(frame: pl.DataFrame) -> dict[int, pl.DataFrame]:
-    return {int(pane_us): part for (pane_us,), part in frame.partition_by("pane_us", as_dict=True).items()}
-
-
-def _batches(kind: str, rows: pl.DataFrame, offset: int) -> Iterator[Any]:
-    range_ = Range(
-        topic=_TOPICS[kind], topic_id=_TOPICS[kind], partition=0, lo=offset, hi=offset, messages=[],
-        redo=False, epoch=1,
-    )  # fmt: skip
-    numbered = Shrunk(kind, rows.with_columns(pl.lit(0, pl.UInt32).alias(RANGE)))
-    return (codec.decode(entry.value) for entry in journal.pack([range_], numbered, 1))
-
-
-def _applied(spec: Rollout) -> JournalRollout:
-    record = codec.encode(spec)
-    return JournalRollout(
-        topic_id=ROLLOUTS, topic=ROLLOUTS, partition=0, lo=0, hi=0, part=0, parts=1, digest=0, record=record
-    )
+def _head(topic: str, number: int) -> dict[str, Any]:
+    """Return what says of which range a message is: each is one of its own."""
+    place = {"topic_id": topic, "topic": topic, "partition": 0, "lo": number, "hi": number}
+    return place | {"part": 0, "parts": 1, "digest": 0}
 
 
 def _beat(watermark_us: int) -> Heartbeat:

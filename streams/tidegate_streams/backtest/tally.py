@@ -63,8 +63,8 @@ class Tally:
     _seen: dict[str, set[int]] = field(default_factory=dict)
 
     def partials(self) -> Frames:
-        """Kind -> one row a (shard, pane, series), merged and sorted."""
-        return self._bag.settle()
+        """Kind -> rows by shard, pane and series; those of one key may be several."""
+        return self._bag.rows()
 
     def refuse(self, source: str, broken: pl.DataFrame) -> None:
         """Count refused rows, `_row`, `reason` and `detail`, and name the first."""
