@@ -43,6 +43,9 @@ class Consumer:
         self.commits.append(([one.lo for one in ranges], [one.lo for one in following]))
         return following
 
+    def settle(self, ranges):
+        self.commits.append(([one.lo for one in ranges], []))
+
     def valid(self, _):
         return True
 
@@ -94,6 +97,20 @@ def test_a_range_stays_claimed_until_something_has_become_of_all_its_ratings(res
         one.turn()
         one._thread.submit(int).result()
     assert (consumer.commits[1:], one.open) == ([([0], [])], 0)
+
+
+def test_one_that_ends_settles_what_is_done_and_leaves_what_waits_to_the_next(resolver):
+    consumer = Consumer([SETTLED, replace(ranged(thumb()), partition=1, lo=7)])
+    one = resolver(consumer)
+    for _ in range(2):
+        one.turn()
+        one._thread.submit(int).result()
+    one.finish()
+    assert consumer.commits == [([], [0]), ([0], [7])]
+    one = resolver(consumer := Consumer([SETTLED]))
+    one.turn()
+    one.finish()
+    assert consumer.commits == [([], [0]), ([0], [])]
 
 
 def test_one_that_the_group_has_given_up_goes_on_polling_and_forgets_what_it_had(resolver):

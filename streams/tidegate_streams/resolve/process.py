@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tidegate import codec
 from tidegate.errors import DependencyUnavailable
@@ -23,6 +22,7 @@ from tidegate_infra.process import Process
 from tidegate_streams import fence
 from tidegate_streams.aggregate.deliveries import Deliveries
 from tidegate_streams.resolve.calls import Calls
+from tidegate_streams.resolve.figures import Figures
 from tidegate_streams.resolve.ratings import Answer, Lonely, Outcome, decide, lonely
 
 GROUP = "resolve"
@@ -52,6 +52,7 @@ def run(process: Process, patience_s: float) -> None:
     with closing(Calls(process.settings)) as calls, closing(Resolver(process, calls, patience_s)) as resolver:
         while not process.stopping.is_set():
             resolver.turn()
+        resolver.finish()
 
 
 @dataclass(slots=True)
@@ -148,7 +149,7 @@ class Resolver:
             if self._asking and all(answer.done() for answer in self._asking):
                 answers, self._asking = self._asking, []
                 self._act(answers)
-            if done := [one.range_ for one in self._waiting.values() if not one.open]:
+            if done := self._done():
                 ranges = self._consumer.settle_and_claim(done)
                 for range_ in done:
                     del self._waiting[range_.place]
@@ -177,11 +178,22 @@ class Resolver:
         """Ratings that wait for their call."""
         return sum(len(waiting.open) for waiting in self._waiting.values())
 
+    def finish(self) -> None:
+        """Settle what is done; what waits stays claimed, and is redone by the next owner."""
+        try:
+            if done := self._done():
+                self._consumer.settle(done)
+        except ClaimLost as lost:
+            self._process.log.info("claim_lost", reason=str(lost))
+
     def close(self) -> None:
-        """Leave the group; what is claimed is redone by the next owner."""
+        """Leave the group."""
         self._consumer.close()
         self._thread.shutdown(cancel_futures=True)
         self._stored.close()
+
+    def _done(self) -> list[Range]:
+        return [one.range_ for one in self._waiting.values() if not one.open]
 
     def _begin(self, ranges: Sequence[Range]) -> None:
         crashpoint("resolve.after_claim")
@@ -280,31 +292,3 @@ class Resolver:
         if self._epoch != self._consumer.epoch:
             self._epoch = self._consumer.epoch
             self._waiting = {}
-
-
-class Figures:
-    """What `/metrics` shows of the resolver.
-
-    Parameters
-    ----------
-    registry
-        Where it is registered.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.ratings = Counter(
-            "tidegate_resolve_ratings",
-            "Ratings that came without a series: resolved, repeated, unknown_call or not_a_call.",
-            ["topic", "outcome"],
-            registry=registry,
-        )
-        self.open = Gauge("tidegate_resolve_open", "Ratings that wait for their call.", registry=registry)
-        self.lost = Counter(
-            "tidegate_resolve_claims_lost", "Times that ranges went to another worker.", registry=registry
-        )
-
-    def count(self, topic: str, outcome: Outcome) -> None:
-        """Count what has become of ratings."""
-        self.ratings.labels(topic, "resolved").inc(len(outcome.complete))
-        self.ratings.labels(topic, "repeated").inc(outcome.repeated)
-        self.ratings.labels(topic, "unknown_call").inc(len(outcome.unknown))
