@@ -1,6 +1,6 @@
 """Which variant serves a unit: a pure function of the unit and the command in force."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xxhash
 
@@ -34,6 +34,8 @@ class Assignment:
         The rollout that assigned.
     assignment_unit
         What the unit is: user, session, tenant or request.
+    is_shadow
+        Whether it serves nobody: a copy of a call is made to see what the variant would have done.
     """
 
     deployment: str
@@ -44,6 +46,7 @@ class Assignment:
     hash: int | None = None
     experiment: str | None = None
     assignment_unit: str | None = None
+    is_shadow: bool = False
 
     def mark(self, call: LLMCall) -> None:
         """Say on a call how it was assigned."""
@@ -54,6 +57,8 @@ class Assignment:
         call.assignment_hash = self.hash
         call.assignment_reason = self.reason
         call.assignment_revision = self.revision
+        if self.is_shadow:
+            call.traffic = "shadow"
 
 
 def assignment_hash(salt: str, unit: str) -> int:
@@ -75,7 +80,7 @@ def assign(command: DeploymentCommand, unit: str) -> Assignment:
     """
     value = assignment_hash(command.salt, unit)
     weight = choose(command.weights, value)
-    compared = sum(w.weight_bp > 0 for w in command.weights) > 1
+    compared = sum(w.weight_bp > 0 or w.mirror_bp > 0 for w in command.weights) > 1
     return Assignment(
         deployment=command.deployment,
         variant=weight.variant,
@@ -86,6 +91,18 @@ def assign(command: DeploymentCommand, unit: str) -> Assignment:
         experiment=command.rollout,
         assignment_unit=command.assignment_unit,
     )
+
+
+def mirror(command: DeploymentCommand, unit: str) -> Assignment | None:
+    """Return the variant that a copy of a unit's calls goes to, which serves nobody; None without one.
+
+    By the same half of the hash that decides who is served: raising the share adds units and drops none.
+    """
+    value = assignment_hash(command.salt, unit)
+    mirrored = next((w for w in command.weights if w.mirror_bp > 0), None)
+    if mirrored is None or (value >> 32) * WHOLE_BP >> 32 >= mirrored.mirror_bp:
+        return None
+    return replace(assign(command, unit), variant=mirrored.variant, definition=mirrored, is_shadow=True)
 
 
 def choose(weights: list[Weight], value: int) -> Weight:

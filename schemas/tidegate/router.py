@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 
 from tidegate import topics
-from tidegate.assignment import Assignment, assign, unusable
+from tidegate.assignment import Assignment, assign, mirror, unusable
 from tidegate.client.current import current
 from tidegate.client.following import Follower
 from tidegate.client.notices import Notices
@@ -95,6 +95,25 @@ class Router:
         except Exception as error:  # noqa: BLE001 - a fault here must never reach the app
             self._notices.warn("assign", "the default serves: %s: %s", type(error).__name__, error)
             return self._default
+
+    def mirror(self, unit: str | None) -> Assignment | None:
+        """Return the variant to send a copy of a unit's call to, its answer to be thrown away; mostly None.
+
+        A shadow rollout asks for copies of a share of the units. Make the copy under `tidegate.call` with
+        this assignment, after the answer is given: it marks the call as shadow traffic.
+
+        Parameters
+        ----------
+        unit
+            As for `assign`.
+        """
+        try:
+            self._ensure_follower()
+            command = self._command
+            return None if command is None or not unit else mirror(command, str(unit))
+        except Exception as error:  # noqa: BLE001 - a fault here must never reach the app
+            self._notices.warn("mirror", "nothing is mirrored: %s: %s", type(error).__name__, error)
+            return None
 
     def ready(self, timeout: float = 5.0) -> bool:
         """Wait until all commands that Kafka holds are read; False when time ran out.

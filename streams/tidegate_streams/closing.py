@@ -108,12 +108,14 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
     if not state.rollouts:
         return decided
     at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
-    late = looks.by_deployment(state.late.bag.rows(), state.rollouts, late=True)
+    shadowed = [key for key, one in state.rollouts.items() if one.spec and one.spec.strategy == "shadow"]
+    late = looks.by_deployment(state.late.bag.rows(), state.rollouts, late=True, shadowed=shadowed)
     filled = set(closing) | ({before_us} if late else set())
     for start_us in looks.panes_between(before_us, until_us, filled, quiet_since_us):
         shown = {}
         if start_us in closing:
-            shown = looks.by_deployment(closing[start_us].bag.rows(), state.rollouts, late=False)
+            rows = closing[start_us].bag.rows()
+            shown = looks.by_deployment(rows, state.rollouts, late=False, shadowed=shadowed)
         for key in sorted(state.rollouts):
             tables = [source[key] for source in (shown, late) if key in source]
             strata = strata_of(**looks.joined(tables)) if tables else {}

@@ -57,7 +57,9 @@ def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_si
         pane_us += PANE_US
 
 
-def by_deployment(frames: Frames, keys: Iterable[str], *, late: bool) -> dict[str, Frames]:
+def by_deployment(
+    frames: Frames, keys: Iterable[str], *, late: bool, shadowed: Iterable[str] = ()
+) -> dict[str, Frames]:
     """Rows that may decide, per deployment with a rollout, by variant and stratum.
 
     Parameters
@@ -68,13 +70,22 @@ def by_deployment(frames: Frames, keys: Iterable[str], *, late: bool) -> dict[st
         Deployment keys of the rollouts.
     late
         Whether the rows come from panes that have been looked at; they are a stratum of their own.
+    shadowed
+        Keys of the rollouts whose candidate serves nobody: what copies of calls did counts there.
     """
     wanted = list(keys)
+    copies = (
+        (pl.col("traffic") == "shadow")
+        & pl.col("assignment_revision").is_not_null()
+        & _KEY.is_in(list(shadowed))
+    )
     shown: dict[str, Frames] = {}
     for kind in KINDS:
         if frames[kind].is_empty():
             continue
-        rows = frames[kind].filter(_KEY.is_in(wanted) & pl.col("comparable")).select(_columns(kind))
+        rows = (
+            frames[kind].filter(_KEY.is_in(wanted) & (pl.col("comparable") | copies)).select(_columns(kind))
+        )
         if rows.is_empty():
             continue
         merged = partials.merge(rows).with_columns(pl.lit(late).alias("is_late"), _KEY.alias("_key"))

@@ -106,7 +106,7 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("tenant: acme", "tenant: a/b", 5, 11, "metadata.tenant", "'a/b' is no name"),
         ("  environment: prod\n", "", 4, 3, "metadata", "environment is missing: add `environment: prod`"),
         ("  tenant: acme", "  tenant: acme\n  tennant: x", 6, 3, "metadata.tennant", "did you mean tenant?"),
-        ("kind: Rollout", "kind: Rollout\nstrategy: shadow", 3, 11, "strategy", "not there yet: use one"),
+        ("kind: Rollout", "kind: Rollout\nstrategy: ab", 3, 11, "strategy", "not there yet: use one"),
         ("kind: Rollout", "kind: Rollout\nfilters: []", 3, 1, "filters", "filters is not there yet"),
         ("role: baseline", "role: candidate", 9, 3, "variants", "no variant is the baseline"),
         ("role: baseline", "role: base", 10, 11, "variants.march.role", "use one of baseline, candidate"),
@@ -402,6 +402,9 @@ def test_rolling_rises_evenly_or_by_a_list():
         ("rolling", "{by: 120%}", ["120% is out of bounds", "every is missing"]),
         ("rolling", "{by: 20%, every: 10m, mincalls: 5}", ["did you mean minCalls?"]),
         ("canary", "{by: 20%, every: 10m}", ["a list is needed here"]),
+        ("canary", "[{mirror: 10%}]", ["weight is missing", "mirror is no key of a canary: write weight"]),
+        ("shadow", "[{weight: 10%}]", ["mirror is missing", "weight is no key of a shadow: write mirror"]),
+        ("shadow", "[20%, 10%]", ["10% does not increase on 20%"]),
     ],
 )
 def test_steps_that_a_strategy_cannot_take_are_named(strategy, steps, messages):
@@ -409,3 +412,17 @@ def test_steps_that_a_strategy_cannot_take_are_named(strategy, steps, messages):
     assert len(found) == len(messages)
     for message in messages:
         assert any(message in problem.message for problem in found)
+
+
+def test_a_shadow_mirrors_and_serves_nobody():
+    spec = load(with_steps("shadow", "[10%, {mirror: 25%, minCalls: 7}]"), "r.yaml")
+    assert spec.steps == [
+        Step(weight_bp=0, mirror_bp=1_000, min_calls=100),
+        Step(weight_bp=0, mirror_bp=2_500, min_calls=7),
+    ]
+
+
+def test_a_shadow_is_not_rated_and_not_promoted():
+    text = with_steps("shadow", "[10%]").replace("- error_rate", "- feedback.helpful")
+    found = problems(f"{text}onInconclusive: promote\n")
+    assert [problem.path for problem in found] == ["metrics[0]", "onInconclusive"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tidegate import Router
 from tidegate.assignment import assignment_hash, choose, signed
-from tidegate.records import DeploymentCommand, Weight
+from tidegate.records import DeploymentCommand, LLMCall, Weight
 
 UNITS = [f"user-{i}" for i in range(4_000)]
 
@@ -188,3 +188,30 @@ def test_a_unit_that_cannot_be_read_gets_the_default(router: Router) -> None:
     assert router.assign(Hostile()).reason == "default"  # type: ignore[arg-type]
     assert router.assign("\ud800").reason == "static"
     assert router.assign(17).reason == "static"  # type: ignore[arg-type]
+
+
+def mirrored(revision: int, share_bp: int) -> DeploymentCommand:
+    given = command(revision, 10_000, 0)
+    given.weights[1].mirror_bp = share_bp
+    return given
+
+
+def test_a_share_of_the_units_is_mirrored_to_a_candidate_that_serves_nobody(router: Router) -> None:
+    assert router.mirror("user-1") is None
+    router.obey(mirrored(1, 2_000))
+    copies = {unit: router.mirror(unit) for unit in UNITS}
+    chosen = {unit for unit, copy in copies.items() if copy is not None}
+    assert 0.17 < len(chosen) / len(UNITS) < 0.23
+    served = [router.assign(unit) for unit in UNITS]
+    assert {(one.variant, one.reason, one.is_shadow) for one in served} == {("stable", "split", False)}
+    for unit in chosen:
+        call = LLMCall(provider="p", request_model="m", operation="chat", status="ok", ts_start=1, ts_end=2)
+        copy = copies[unit]
+        assert copy is not None
+        copy.mark(call)
+        assert (call.variant, call.traffic, call.assignment_revision) == ("v1", "shadow", 1)
+    router.obey(mirrored(2, 5_000))
+    assert chosen < {unit for unit in UNITS if router.mirror(unit) is not None}
+    router.obey(command(3, 5_000, 5_000))
+    assert router.mirror("user-1") is None
+    assert router.mirror("") is None

@@ -56,7 +56,7 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"strategy": "shadow"}, "strategy shadow is not there yet: use canary or"),
+        ({"strategy": "ab"}, "strategy ab is not there yet: use canary or"),
         (
             {"variants": [Variant(name="june", role="candidate")]},
             "one candidate, here are candidate",
@@ -81,7 +81,7 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
         ({"alpha_srm": 0.5}, "alpha_srm is 0.5"),
         ({"steps": [Step(weight_bp=500), Step(weight_bp=500)]}, "5 % does not increase on 5 %"),
         ({"steps": [Step(weight_bp=10_000)]}, "step 1 sends 100 %"),
-        ({"steps": [Step(weight_bp=500, mirror_bp=1)]}, "overrides or mirrors, which are not there yet"),
+        ({"steps": [Step(weight_bp=500, mirror_bp=1)]}, "step 1 both serves and mirrors"),
         ({"filters": [Filter(dimension="app", op="eq")]}, "filters are not there yet"),
         ({"variants": [Variant(name="june", role=r) for r in ("baseline", "candidate")]}, "called june"),
         ({"max_duration_us": 0}, "leaves no time"),

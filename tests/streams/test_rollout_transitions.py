@@ -50,7 +50,7 @@ def judgements():
 def standings(state):
     """A state in all conditions that a look tells apart."""
     for strategy, policy, approval, frozen in itertools.product(
-        ("canary", "rolling"), ("hold", "rollback", "promote"), (False, True), (False, True)
+        ("canary", "rolling", "shadow"), ("hold", "rollback", "promote"), (False, True), (False, True)
     ):
         steps = [Step(weight_bp=6_000, min_calls=10, approval=approval), Step(weight_bp=7_000, min_calls=10)]
         spec = rollout(
@@ -119,4 +119,14 @@ def test_the_table_leads_from_a_start_to_every_state_and_nowhere_else():
     for state in LIVE:
         assert TRANSITIONS[state, "harm"].state == "rolling_back"
     commands = {transition.action for transition in TRANSITIONS.values()} - {None}
-    assert commands == {"start", "advance", "hold", "promote", "rollback", "pause", "resume", "abort"}
+    assert commands == {
+        "start",
+        "advance",
+        "hold",
+        "promote",
+        "rollback",
+        "pause",
+        "resume",
+        "abort",
+        "conclude",
+    }

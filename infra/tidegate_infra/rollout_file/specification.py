@@ -14,8 +14,8 @@ from tidegate_infra.rollout_file.quantities import Margin
 from tidegate_infra.rollout_file.steps import steps_of
 
 API_VERSION = "tidegate/v1"
-STRATEGIES = ("canary", "blue_green", "rolling")
-STRATEGIES_LATER = ("shadow", "ab")
+STRATEGIES = ("canary", "blue_green", "rolling", "shadow")
+STRATEGIES_LATER = ("ab",)
 
 DEFAULT_MAX_DURATION_US = 24 * 3_600_000_000
 DEFAULT_ALPHAS = {"rollback": 0.01, "promotion": 0.05, "sampleRatio": 0.001}
@@ -59,7 +59,7 @@ def specification(root: Element, text: str) -> Rollout:
     strategy = top.optional("strategy", _strategy, "canary")
     variants = _variants(top)
     steps = steps_of(top, strategy)
-    metrics = _metrics(top)
+    metrics = _metrics(top, strategy)
     alphas = _alphas(top)
     spec = Rollout(
         name=head["name"],
@@ -92,6 +92,9 @@ def specification(root: Element, text: str) -> Rollout:
         steps=steps,
         metrics=metrics,
     )
+    ends = top.take("onInconclusive")
+    if strategy == "shadow" and ends is not None and spec.on_inconclusive == "promote":
+        ends.complain("a shadow promotes nobody: write hold or rollback")
     top.close(later=("filters",))
     if root.problems.found:
         raise FileError(root.problems.found)
@@ -186,7 +189,7 @@ def _definition(variant: Variant) -> tuple[str | None, ...]:
     return tuple(getattr(variant, field) for field in _DEFINITION.values())
 
 
-def _metrics(top: Section) -> list[DecisionMetric]:
+def _metrics(top: Section, strategy: str) -> list[DecisionMetric]:
     element = top.take("metrics")
     if element is None:
         top.element.complain("metrics is missing: add a list of what decides, such as `- error_rate`")
@@ -199,6 +202,8 @@ def _metrics(top: Section) -> list[DecisionMetric]:
             continue
         if any(metric.name == other.name for other in metrics):
             item.complain(f"{metric.name} is listed twice: keep one")
+        if strategy == "shadow" and metric.name.startswith("feedback."):
+            item.complain(f"{metric.name}: nobody rates what nobody is served, remove it from the shadow")
         metrics.append(metric)
     if not any(not metric.muted for metric in metrics) and len(metrics) == len(items):
         element.complain("no metric has effect: add one that is not muted, such as `- error_rate`")

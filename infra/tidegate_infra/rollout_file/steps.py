@@ -25,8 +25,8 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     top
         Keys of the file.
     strategy
-        canary: a list of rising shares. blue_green: the same with one entry, the switch. rolling: a list, or
-        by how much and how often it rises.
+        canary and shadow: a list of rising shares. blue_green: one entry, the switch. rolling: a list, or by
+        how much and how often it rises.
     """
     element = top.take("steps")
     if element is None:
@@ -40,33 +40,38 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     steps = []
     before: int | None = None
     for item in items:
-        step, weight = _step(item)
-        if step is None or weight is None:
+        step, share = _step(item, strategy)
+        if step is None or share is None:
             continue
-        if before is not None and step.weight_bp <= before:
-            weight.complain(
-                f"{step.weight_bp / 100:g}% does not increase on {before / 100:g}% of the step before: "
+        bp = step.weight_bp + step.mirror_bp
+        if before is not None and bp <= before:
+            share.complain(
+                f"{bp / 100:g}% does not increase on {before / 100:g}% of the step before: "
                 f"each step sends more"
             )
-        before = step.weight_bp
+        before = bp
         steps.append(step)
         if strategy == "blue_green":
-            _check_switch(step, item, weight)
+            _check_switch(step, item, share)
     if strategy == "blue_green" and len(items) > 1:
         items[1].complain("blue_green switches once: keep one step, or use `strategy: canary`")
     return steps
 
 
-def _step(item: Element) -> tuple[Step | None, Element | None]:
+def _step(item: Element, strategy: str) -> tuple[Step | None, Element | None]:
+    key, other = ("mirror", "weight") if strategy == "shadow" else ("weight", "mirror")
     if item.is_scalar:
         bp = item.value(quantities.share)
-        return (None if bp is None else Step(weight_bp=bp, min_calls=DEFAULT_MIN_CALLS)), item
+        step = _sharing(Step(weight_bp=bp or 0, min_calls=DEFAULT_MIN_CALLS), strategy)
+        return (None if bp is None else step), item
     section = item.section()
-    bp = section.required("weight", quantities.share, "10%")
-    weight = section.take("weight")
+    bp = section.required(key, quantities.share, "10%")
+    share, misplaced = section.take(key), section.take(other)
+    if misplaced is not None:
+        misplaced.complain(f"{other} is no key of a {strategy}: write {key}")
     limit = section.take("maxDuration")
     step = replace(
-        _sized(section, bp or 0),
+        _sharing(_sized(section, bp or 0), strategy),
         min_duration_us=section.optional("minDuration", quantities.duration, 0),
         max_duration_us=None if limit is None else limit.value(quantities.time_limit),
         approval=section.optional("approval", quantities.flag, False),
@@ -77,8 +82,13 @@ def _step(item: Element) -> tuple[Step | None, Element | None]:
         and step.max_duration_us <= step.min_duration_us
     ):
         limit.complain("the step must last longer than this: give it more time, or lower minDuration")
-    section.close(later=("overrides", "mirror"))
-    return (None if bp is None else step), weight
+    section.close(later=("overrides",))
+    return (None if bp is None else step), share
+
+
+def _sharing(step: Step, strategy: str) -> Step:
+    """Make the share of a step one of copies where the candidate serves nobody."""
+    return replace(step, weight_bp=0, mirror_bp=step.weight_bp) if strategy == "shadow" else step
 
 
 def _sized(section: Section, weight_bp: int) -> Step:

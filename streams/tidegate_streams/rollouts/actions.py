@@ -8,6 +8,7 @@ from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
 from tidegate_streams.rollouts.outputs import Position
 from tidegate_streams.rollouts.state import State
+from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.transitions import ACTIONS, TRANSITIONS
 
 
@@ -53,6 +54,8 @@ def _objection(state: State, action: RolloutAction, now_us: int) -> str | None:
     if state.held_for == "loss" and action.action not in ("rollback", "abort", "promote"):
         return reasons.needs_evidence(action)
     waits_to_start = state.started_us is None
+    if action.action == "promote" and not STRATEGIES[spec.strategy].serves:
+        return reasons.serves_nobody(spec)
     end_us = freezes.until(spec.freezes, now_us)
     if end_us is not None and (
         action.action in ("advance", "promote") or (action.action == "resume" and waits_to_start)

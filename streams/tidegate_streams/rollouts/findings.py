@@ -65,7 +65,7 @@ def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
 
 
 def _may_end(end: str, state: State, judgement: Judgement) -> bool:
-    return judgement.safe if end == "safe" else _is_seen(state, judgement)
+    return _is_seen(state, judgement) if end == "unharmed" else judgement.safe
 
 
 def _is_seen(state: State, judgement: Judgement) -> bool:

@@ -19,6 +19,7 @@ from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.strata import Strata, VariantPane, largest
+from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.transitions import LIVE, MOVING, STATES, TRANSITIONS
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 
@@ -298,7 +299,8 @@ def _take(state: State, strata: Strata, usual: Reference) -> State:
             silence=silence.after(state.silence, spec.metrics, panes),
             totals={name: state.totals.get(name, VariantPane()) + pane for name, pane in panes.items()},
         )
-        if not spec.dry_run and spec.assignment_unit != "tenant":
+        is_split = not spec.dry_run and STRATEGIES[spec.strategy].serves
+        if is_split and spec.assignment_unit != "tenant":
             share_bp = spec.steps[counting.step].weight_bp
             shares_bp = {base: FULL_BP - share_bp, new: share_bp}
             state = replace(state, split=state.split.after(panes, shares_bp))

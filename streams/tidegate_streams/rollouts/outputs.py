@@ -26,6 +26,7 @@ from tidegate_streams import alerts, histogram, users
 from tidegate_streams.rollouts import silence, words
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.verdicts import HISTOGRAM_SCALE, Judgement, MetricEvidence, comparisons
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.exceedances import ZERO
@@ -78,22 +79,25 @@ def candidate(spec: Rollout) -> Variant:
     return next(variant for variant in spec.variants if variant.role == "candidate")
 
 
-def candidate_bp(state: State) -> int:
-    """Share of the candidate that the present state wants, in basis points."""
+def candidate_bp(state: State) -> tuple[int, int]:
+    """Share of the candidate that the present state wants, served and mirrored, in basis points."""
+    serves = STRATEGIES[state.plan.strategy].serves
     if state.state in ("promoting", "succeeded"):
-        return FULL_BP
+        return (FULL_BP if serves else 0), 0
     if state.state in ("rolling_back", "rolled_back", "aborted") or state.started_us is None:
-        return 0
-    return state.plan.steps[state.step].weight_bp
+        return 0, 0
+    step = state.plan.steps[state.step]
+    return step.weight_bp, step.mirror_bp
 
 
 def weights(state: State) -> list[Weight]:
     """Shares and definitions of both variants; they sum to 10,000."""
-    share = candidate_bp(state)
+    share, mirrored = candidate_bp(state)
     return [
         Weight(
             variant=variant.name,
             weight_bp=share if variant.role == "candidate" else FULL_BP - share,
+            mirror_bp=mirrored if variant.role == "candidate" else 0,
             **{key: value for key, value in asdict(variant).items() if key != "name"},
         )
         for variant in state.plan.variants

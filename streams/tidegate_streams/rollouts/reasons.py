@@ -7,6 +7,7 @@ from tidegate_streams import users
 from tidegate_streams.rollouts import findings, freezes, outputs, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
 from tidegate_streams.rollouts.state import State
+from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
 from tidegate_streams.rollouts.verdicts import Judgement
 
 _OVERDUE = {
@@ -23,7 +24,7 @@ def started(spec: Rollout, now_us: int) -> str:
         return f"{new} waits, paused, before its first step{why}; resume starts it."
     if freezes.until(spec.freezes, now_us) is not None:
         return f"{new} waits before its first step{why}: {_frozen(spec, now_us)}."
-    return f"{new} starts at {words.weight(spec.steps[0].weight_bp)} beside {baseline(spec).name}{why}."
+    return f"{new} starts at {_share(spec, 0)} beside {baseline(spec).name}{why}."
 
 
 def _frozen(spec: Rollout, now_us: int) -> str:
@@ -50,12 +51,13 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     base, new = baseline(spec).name, candidate(spec).name
     step = spec.steps[state.step]
     if event == "harm":
-        return f"{new} is rolled back to {base}: {_harm(state, judgement)}"
+        fails = f"is rolled back to {base}" if STRATEGIES[spec.strategy].serves else "fails in the shadow"
+        return f"{new} {fails}: {_harm(state, judgement)}"
     if event == "settled":
         now_serves = new if state.state == "promoting" else base
         return f"{now_serves} serves all traffic."
     if event == "thawed":
-        return f"The freeze is over: {new} starts at {words.weight(step.weight_bp)} beside {base}."
+        return f"The freeze is over: {new} starts at {_share(spec, 0)} beside {base}."
     if event == "warm":
         return f"The warm-up is over: {new} is compared with {base} from now on."
     if event == "uneven":
@@ -63,15 +65,14 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     if event == "unapproved":
         return f"{_place(state)} is complete; it waits for an approval to go on."
     if event == "exposed":
-        following = spec.steps[state.step + 1]
-        share = words.weight(following.weight_bp)
+        share = _share(spec, state.step + 1)
         return f"{_place(state)} is complete and nothing looks harmful: {new} goes on to {share}."
     if event == "unharmed":
         return (
             f"{new} is promoted: all steps are done, every metric is observed and none looks harmful. "
             f"{_open(state, judgement)}"
         )
-    if event == "safe":
+    if event in ("safe", "concluded"):
         bounds = words.joined(
             [
                 f"{metric.name} beyond {words.margin(metric, metric.promotion_margin)}"
@@ -79,7 +80,10 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
                 if not metric.muted
             ]
         )
-        return f"{new} is promoted: all steps are done, and harm is excluded for {bounds}."
+        done = f"all steps are done, and harm is excluded for {bounds}"
+        return (
+            f"{new} is promoted: {done}." if event == "safe" else f"{new} has passed in the shadow: {done}."
+        )
     limit_us = spec.max_duration_us
     step_us = step.max_duration_us
     if step_us is not None and now_us - state.step_clock_us >= step_us:
@@ -160,8 +164,14 @@ def _open(state: State, judgement: Judgement) -> str:
 
 def _place(state: State) -> str:
     spec = state.plan
-    share = words.weight(spec.steps[state.step].weight_bp)
-    return f"Step {state.step + 1} of {len(spec.steps)} ({share} {candidate(spec).name})"
+    share = words.weight(share_bp(spec.strategy, spec.steps[state.step]))
+    copied = "" if STRATEGIES[spec.strategy].serves else "copied to "
+    return f"Step {state.step + 1} of {len(spec.steps)} ({share} {copied}{candidate(spec).name})"
+
+
+def _share(spec: Rollout, step: int) -> str:
+    copies = "" if STRATEGIES[spec.strategy].serves else " in copies"
+    return f"{words.weight(share_bp(spec.strategy, spec.steps[step]))}{copies}"
 
 
 def of_action(action: RolloutAction, state: State, judgement: Judgement) -> str:
@@ -211,6 +221,11 @@ def state_lost(spec: Rollout) -> str:
         f"gone. Nothing is decided and the weights stay: abort it, roll it back or promote {new} by hand, "
         f"or apply it anew."
     )
+
+
+def serves_nobody(spec: Rollout) -> str:
+    """There is nothing to promote."""
+    return f"a {spec.strategy} serves nobody: apply a canary to send traffic to {candidate(spec).name}"
 
 
 def needs_evidence(action: RolloutAction) -> str:

@@ -45,6 +45,14 @@ def _objections(spec: Rollout) -> Iterator[str]:
     yield from _of_variants(spec)
     yield from _of_steps(spec.strategy, spec.steps)
     yield from _of_metrics(spec.metrics)
+    if spec.strategy in STRATEGIES and not STRATEGIES[spec.strategy].serves:
+        yield from (
+            f"{metric.name}: nobody rates what nobody is served; leave it out of a {spec.strategy}"
+            for metric in spec.metrics
+            if metric.name.startswith("feedback.")
+        )
+        if spec.on_inconclusive == "promote":
+            yield f"a {spec.strategy} promotes nobody: let an inconclusive end hold or roll back"
 
 
 def _of_variants(spec: Rollout) -> Iterator[str]:
@@ -62,21 +70,27 @@ def _of_steps(name: str, steps: list[Step]) -> Iterator[str]:
     if strategy.most_steps is not None and len(steps) > strategy.most_steps:
         yield f"{name} takes {strategy.most_steps} step, here are {len(steps)}"
     for number, step in enumerate(steps, 1):
-        if not 0 < step.weight_bp < 10_000:
-            yield f"step {number} sends {words.weight(step.weight_bp)}: shares lie above 0 and below 100 %"
-        elif step.weight_bp < strategy.least_bp:
+        share, other = step.weight_bp, step.mirror_bp
+        if not strategy.serves:
+            share, other = other, share
+        if not 0 < share < 10_000:
+            yield f"step {number} sends {words.weight(share)}: shares lie above 0 and below 100 %"
+        elif share < strategy.least_bp:
             least = words.weight(strategy.least_bp)
-            yield f"step {number} sends {words.weight(step.weight_bp)}: {name} sends at least {least}"
+            yield f"step {number} sends {words.weight(share)}: {name} sends at least {least}"
+        if other:
+            yield f"step {number} both serves and mirrors: only shadow mirrors, and it serves nobody"
         least_counts = min(step.min_calls, step.min_units, step.min_duration_us, step.warmup_us or 0)
         if step.max_duration_us is not None and step.max_duration_us <= step.min_duration_us:
             yield f"step {number} must last longer than it may: let it last less, or give it more time"
         if least_counts < 0:
             yield f"step {number} has a negative count or time: give counts and times from 0"
-        if step.overrides or step.mirror_bp:
-            yield f"step {number} has overrides or mirrors, which are not there yet: remove them"
-    for one, following in itertools.pairwise(steps):
-        if following.weight_bp <= one.weight_bp:
-            yield f"{words.weight(following.weight_bp)} does not increase on {words.weight(one.weight_bp)}"
+        if step.overrides:
+            yield f"step {number} has overrides, which are not there yet: remove them"
+    shares = [step.weight_bp + step.mirror_bp for step in steps]
+    for one, following in itertools.pairwise(shares):
+        if following <= one:
+            yield f"{words.weight(following)} does not increase on {words.weight(one)}"
 
 
 def _of_metrics(metrics: list[DecisionMetric]) -> Iterator[str]:
