@@ -65,7 +65,7 @@ def test_a_muted_metric_is_recorded_and_has_no_effect():
     drive = Drive(rollout(metrics=[rate(muted=True), rate("timeout_rate")])).serve(60, worse=20)
     assert drive.actions == ["start", "advance", "advance"]
     assert drive.progress.evidence[0].verdict == "fail"
-    assert drive.progress.evidence[0].sentence.endswith("(muted: no effect).")
+    assert drive.progress.evidence[0].sentence.endswith("(muted: it would have rolled back).")
 
 
 def test_a_metric_below_its_least_number_of_observations_has_no_effect():

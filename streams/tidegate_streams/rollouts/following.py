@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate_streams import alerts
-from tidegate_streams.rollouts import outputs
+from tidegate_streams.rollouts import outputs, reasons
 from tidegate_streams.rollouts.findings import judge
-from tidegate_streams.rollouts.outputs import CONTROLLER, Position, baseline
+from tidegate_streams.rollouts.outputs import CONTROLLER, Position, baseline, candidate, identity
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.transitions import NEW, TRANSITIONS
 from tidegate_streams.statistics.exceedances import GAMMA, threshold
@@ -41,6 +41,13 @@ def follow(
     transition = TRANSITIONS[state.state, event]
     judgement = judge(state)
     before = state
+    if transition.state == "rolling_back":
+        state = replace(state, failed={**state.failed, identity(candidate(state.plan)): outputs.named(state)})
+    if transition.state == "promoting":
+        tried = identity(candidate(state.plan))
+        state = replace(state, failed={one: at for one, at in state.failed.items() if one != tried})
+    if transition.action in ("rollback", "abort"):
+        reason = reasons.going_back(reason, state)
     state = replace(state, state=transition.state, held_for=_HELD_FOR.get(event, ""), reason=reason)
     if event == "approve":
         state = replace(state, held_for=before.held_for)

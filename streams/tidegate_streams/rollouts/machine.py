@@ -66,6 +66,7 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         revision=before.revision,
         evidence={metric.name: MetricEvidence.none(metric) for metric in spec.metrics},
         reference=before.reference,
+        failed=before.failed,
         looked_until_us=before.looked_until_us,
         waiting=before.waiting,
         anchored=at.watermark_us is not None,

@@ -23,7 +23,7 @@ from tidegate.records import (
     Weight,
 )
 from tidegate_streams import alerts, histogram, users
-from tidegate_streams.rollouts import silence, words
+from tidegate_streams.rollouts import outlook, silence, words
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
@@ -77,6 +77,17 @@ def baseline(spec: Rollout) -> Variant:
 def candidate(spec: Rollout) -> Variant:
     """Return the variant that is tried."""
     return next(variant for variant in spec.variants if variant.role == "candidate")
+
+
+def named(state: State) -> str:
+    """Name the rollout, so that a person finds it."""
+    return f"{state.plan.name} (generation {state.plan.generation})"
+
+
+def identity(variant: Variant) -> str:
+    """Return what a variant is, whatever its role; of two with one name that differ in it, two."""
+    definition = asdict(variant)
+    return " ".join(f"{key}={value}" for key, value in definition.items() if key != "role" and value)
 
 
 def candidate_bp(state: State) -> tuple[int, int]:
@@ -301,21 +312,21 @@ def _row(
         alpha_promotion=spec.alpha_promotion,
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
-        sentence=_sentence(metric, found, i, verdict, values, base, new)
+        sentence=_sentence(spec, metric, found, i, verdict, values)
         if quiet is None
         else words.silent(metric, quiet, state.silence[metric.name][quiet]),
     )
 
 
 def _sentence(
+    spec: Rollout,
     metric: DecisionMetric,
     found: MetricEvidence,
     i: int,
     verdict: str,
     values: Mapping[str, float | None],
-    base: str,
-    new: str,
 ) -> str:
+    base, new = baseline(spec).name, candidate(spec).name
     counts = found.counts[i]
     if verdict == "error":
         failed = found.failed_baseline + found.failed_candidate
@@ -333,10 +344,13 @@ def _sentence(
         text += (
             f" ({at}: {words.quantity(metric.name, value_c)} against {words.quantity(metric.name, value_b)})"
         )
-    muted = " (muted: no effect)" if metric.muted else ""
+    without = "it would have rolled back" if verdict == "fail" else "no effect"
+    muted = f" (muted: {without})" if metric.muted else ""
     if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
         return f"{text}; {words.NO_EVENT}{muted}."
-    return f"{text}; {words.conclusion(metric, verdict, found.log_e_rollback)}{muted}."
+    text += f"; {words.conclusion(metric, verdict, found.log_e_rollback)}"
+    forecast = outlook.ahead(spec, metric, found) if verdict == "inconclusive" else ""
+    return f"{text}; {forecast}{muted}." if forecast else f"{text}{muted}."
 
 
 def _missing(metric: DecisionMetric, counts: emix.Counts, base: str, new: str) -> str:

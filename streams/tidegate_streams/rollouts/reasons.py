@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from tidegate.records import DecisionMetric, Rollout, RolloutAction
 from tidegate_streams import users
-from tidegate_streams.rollouts import findings, freezes, outputs, words
-from tidegate_streams.rollouts.outputs import baseline, candidate
+from tidegate_streams.rollouts import findings, freezes, outputs, silence, words
+from tidegate_streams.rollouts.outputs import baseline, candidate, identity
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
-from tidegate_streams.rollouts.verdicts import Judgement
+from tidegate_streams.rollouts.verdicts import Judgement, is_better
 
 _OVERDUE = {
     "overdue_hold": "it is held there for a person to decide",
@@ -92,6 +92,22 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
         f"{_place(state)} is not decided after {words.duration(limit_us)}: {_OVERDUE[event]}. "
         f"{_open(state, judgement)}"
     )
+
+
+def going_back(why: str, state: State) -> str:
+    """Add to a reason what is known against the variant that traffic goes back to."""
+    spec = state.plan
+    base = baseline(spec)
+    known = []
+    if identity(base) in state.failed:
+        known.append(f"was itself rolled back in {state.failed[identity(base)]}")
+    for metric in spec.metrics:
+        if silence.of(metric, state.silence, state.totals) == base.name:
+            calls = state.silence[metric.name][base.name]
+            known.append(f"has had nothing good in {metric.name} for its last {calls:,} calls")
+        elif is_better(metric, state.evidence[metric.name], spec.alpha_rollback):
+            known.append(f"is worse than {candidate(spec).name} in {metric.name}")
+    return f"{why.rstrip('.')}. Mind that {base.name} {words.joined(known)}." if known else why
 
 
 def _uneven(state: State) -> str:

@@ -79,6 +79,8 @@ class State:
         The past hour of each variant.
     looks, looked_until_us
         How often it was looked at, and the end of the last pane.
+    failed
+        Variant, by what it is, -> the rollout that it was rolled back in; over all of the deployment's.
     acted
         Identities of the actions that have been answered.
     waiting
@@ -111,6 +113,7 @@ class State:
     reference: Reference = field(default_factory=Reference)
     looks: int = 0
     looked_until_us: int | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
     acted: frozenset[str] = frozenset()
     waiting: tuple[RolloutAction, ...] = ()
     alert: Alert | None = None

@@ -311,6 +311,14 @@ def judge(
     )
 
 
+def is_better(metric: DecisionMetric, evidence: MetricEvidence, alpha: float) -> bool:
+    """Whether the candidate is better than the baseline beyond doubt, in every comparison of a metric."""
+    if not _enough(metric, evidence):
+        return False
+    highest = [emix.interval(curve, alpha)[1] for curve in evidence.curves]
+    return all(high is not None and high < 1 for high in highest)
+
+
 def _enough(metric: DecisionMetric, evidence: MetricEvidence) -> bool:
     # The level with the most will do: p50 tells harm long before p99 has a threshold.
     most = max(min(counts.n_baseline, counts.n_candidate) for counts in evidence.counts)
