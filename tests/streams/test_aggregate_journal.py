@@ -5,7 +5,15 @@ import xxhash
 from confluent_kafka import Message
 
 from tidegate import codec
-from tidegate.records import JournalAction, JournalRollout, PartialBatch, Rollout, RolloutAction
+from tidegate.limits import LARGEST_CONTROL_BYTES, MOST_METRICS
+from tidegate.records import (
+    DecisionMetric,
+    JournalAction,
+    JournalRollout,
+    PartialBatch,
+    Rollout,
+    RolloutAction,
+)
 from tidegate.series import DIMENSIONS, shard_partition
 from tidegate.topics import ACTIONS, CALLS, FEEDBACK, ROLLOUTS
 from tidegate_infra.kafka.ranges import Range
@@ -198,3 +206,23 @@ def test_actions_are_forwarded_and_strangers_refused() -> None:
         (5, "invalid_field"),
         (6, "unexpected_record"),
     ]
+
+
+def test_control_that_would_outgrow_a_message_is_refused() -> None:
+    metric = DecisionMetric(
+        name="error_rate", kind="rate", margin_kind="odds", rollback_margin=1.1, promotion_margin=1.5
+    )
+    many = replace(SPEC, metrics=[metric] * (MOST_METRICS + 1))
+    long = codec.encode(replace(SPEC, source_yaml="x" * LARGEST_CONTROL_BYTES))
+    key = f"acme/prod/{'x' * LARGEST_CONTROL_BYTES}"
+    specs = [message(0, "acme/prod/chat", long), message(1, "acme/prod/chat", codec.encode(many))]
+    specs += [message(2, key, None), message(3, "acme/prod/chat", codec.encode(SPEC))]
+    action = codec.encode(replace(ACTION, reason="x" * LARGEST_CONTROL_BYTES))
+    for range_, taken in (
+        (range_of(ROLLOUTS, 0, specs), [3]),
+        (range_of(ACTIONS, 0, [message(0, "acme/prod/chat", action)]), []),
+    ):
+        entries, rejected = journal.control(range_, PARTITIONS)
+        assert [codec.decode(entry.value).lo for entry in entries] == taken
+        assert {one.reason for one in rejected} == {"too_large"}
+        assert len(rejected) == len(range_.messages) - len(taken)

@@ -8,6 +8,7 @@ import xxhash
 
 from tidegate import codec
 from tidegate.errors import ContractError
+from tidegate.limits import check_control
 from tidegate.records import (
     Frame,
     JournalAction,
@@ -152,6 +153,7 @@ def _entry(
     if not tenant or len(rest) < 2:
         raise ContractError("invalid_field", f"{named!r} is not tenant/environment/deployment")
     data = codec.encode(record)
+    check_control(record, len(data))
     forwarded = kind(
         topic_id=range_.topic_id,
         topic=range_.topic,
