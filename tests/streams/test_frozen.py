@@ -30,7 +30,7 @@ values = st.recursive(
         | st.frozensets(st.integers())
         | st.sets(st.text())
         | st.builds(Counting, st.integers(), inner)
-        | st.builds(Counts, inner, inner, inner, inner)
+        | st.builds(Counts, st.integers(10, 20), st.integers(10, 20), st.integers(0, 10), st.integers(0, 10))
     ),
     max_leaves=12,
 )
