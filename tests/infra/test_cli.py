@@ -56,7 +56,7 @@ def test_the_public_surface_is_there() -> None:
         *("config show", "config contexts"),
         *(
             f"rollout {verb}"
-            for verb in ("apply", "lint", "diff", "list", "show", "status", "history", "delete")
+            for verb in ("apply", "lint", "diff", "list", "show", "status", "explain", "history", "delete")
         ),
         *(
             f"rollout {verb}"

@@ -282,6 +282,10 @@ def test_show_has_the_fields_that_scripts_depend_on(cli: Any, applied: Path, set
     assert "error_rate  inconclusive  1000 / 120  10 / 3" in said
     assert "Three of 120 failed." in said
     assert "compared    june: 120 calls, about 7 units\n            without calls before the rollout" in said
+    (why,) = cli("rollout", "explain", "june", "--json").rows
+    assert why["reason"] == view["reason"]
+    assert any("20 of " in one["text"] and not one["met"] for one in why["to_promote"])
+    assert "To promote june\n" in cli("rollout", "explain", "june").out
 
 
 def test_list_shows_where_each_stands_and_filters(cli: Any, applied: Path, settings: Settings) -> None:

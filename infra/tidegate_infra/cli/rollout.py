@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_infra.cli import rollout_action, rollout_spec
+from tidegate_infra.cli import rollout_action, rollout_explain, rollout_spec
 from tidegate_infra.cli.options import (
     Context,
     DataDir,
@@ -179,6 +179,7 @@ def history(
     write_rows(events, columns, how, wide=("id",), most_chars=80)
 
 
+rollout_explain.add_to(app)
 rollout_spec.add_to(app)
 rollout_action.add_to(app)
 

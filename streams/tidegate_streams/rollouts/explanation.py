@@ -1,0 +1,152 @@
+"""Where a rollout stands and what it would take to promote it, from the records that say so."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tidegate.records import DecisionMetric, Evidence, Rollout, RolloutProgress
+from tidegate_infra.cli.output import cell, table
+from tidegate_infra.cli.rollout_view import ENDED, shown, weights_text
+from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts.outputs import baseline, candidate
+from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
+
+
+class Condition(NamedTuple):
+    """Something that must be so before the candidate is promoted.
+
+    Parameters
+    ----------
+    text
+        What, with the figures.
+    met
+        Whether it is so.
+    """
+
+    text: str
+    met: bool
+
+
+def explained(spec: Rollout, progress: RolloutProgress | None) -> dict[str, Any]:
+    """Return what `rollout show` does, and all conditions of a promotion.
+
+    Parameters
+    ----------
+    spec
+        The specification in force.
+    progress
+        Where its rollout stands; None before the stream has taken it up.
+    """
+    current = progress if progress and progress.generation == spec.generation else None
+    return shown(spec, progress) | {
+        "to_promote": [one._asdict() for one in conditions(spec, current)] if current else [],
+        "alpha": {"rollback": spec.alpha_rollback, "promotion": spec.alpha_promotion},
+    }
+
+
+def conditions(spec: Rollout, progress: RolloutProgress) -> list[Condition]:
+    """List what must be so before the candidate is promoted; nothing when the rollout has ended."""
+    if progress.state in ENDED:
+        return []
+    return [*_held(spec, progress), *_served(spec, progress), *_certain(spec, progress)]
+
+
+def _held(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
+    if progress.state == "holding":
+        lets_go = "resume lets it go on" if progress.paused else "the reason above says what lets it go on"
+        yield Condition(f"it is no longer held: {lets_go}", met=False)
+    gates = [i for i, step in enumerate(spec.steps) if step.approval and i >= progress.step]
+    if gates:
+        steps = words.joined([str(i + 1) for i in gates])
+        yield Condition(f"somebody approves the end of step {steps}", met=False)
+
+
+def _served(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
+    step, new = spec.steps[progress.step], candidate(spec).name
+    served = {one.variant: one for one in progress.exposure}
+    here = served[new].calls_step if new in served else 0
+    total, units = (served[new].calls, served[new].units) if new in served else (0, None)
+    yield _at_least(f"step {progress.step + 1} has served", here, step.min_calls, f"calls of {new}")
+    yield _at_least("all steps have served", total, spec.min_calls, f"calls of {new}")
+    if units is not None:
+        yield _at_least("all steps have served", units, spec.min_units, f"users of {new}")
+    for i in range(progress.step + 1, len(spec.steps)):
+        share = words.weight(share_bp(spec.strategy, spec.steps[i]))
+        least = f" with {spec.steps[i].min_calls:,} calls of {new}" if spec.steps[i].min_calls else ""
+        yield Condition(f"step {i + 1} of {len(spec.steps)} is done: {share}{least}", met=False)
+
+
+def _at_least(what: str, have: int, least: int, of: str) -> Condition:
+    return Condition(f"{what} {have:,} of {least:,} {of}", have >= least)
+
+
+def _certain(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
+    excluded = 1 / spec.alpha_promotion
+    found = {row.metric: row for row in progress.evidence}
+    for metric in spec.metrics:
+        row = found.get(metric.name)
+        if metric.muted or row is None:
+            continue
+        harm = _e_value(row.log_e_rollback)
+        if harm >= excluded:
+            limit = f"its e-value for harm is {harm:,.3g}, and below {excluded:g} a step may end"
+            yield Condition(f"{metric.name} no longer looks harmful: {limit}", met=False)
+        if STRATEGIES[spec.strategy].end == "unharmed":
+            yield Condition(f"{metric.name} is observed", row.verdict in ("pass", "inconclusive"))
+        else:
+            yield _excluded(metric, row, excluded)
+
+
+def _excluded(metric: DecisionMetric, row: Evidence, excluded: float) -> Condition:
+    least = f"; with at least {metric.min_n:,} {words.units(metric.name)} of each" if metric.min_n else ""
+    margin, e_value = words.margin(metric, metric.promotion_margin), _e_value(row.log_e_promotion)
+    return Condition(
+        f"harm of {metric.name} beyond {margin} is excluded: the e-value against it is {e_value:,.3g}, of "
+        f"{excluded:g} that it takes{least}",
+        row.verdict == "pass",
+    )
+
+
+def _e_value(log_e: float | None) -> float:
+    return 1.0 if log_e is None else math.exp(min(log_e, 700.0))
+
+
+def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
+    """Return the explanation as a person reads it."""
+    view = explained(spec, progress)
+    said = [
+        f"rollout     {view['name']}  ({view['tenant']}/{view['environment']}/{view['deployment']})",
+        f"state       {view['state']}: {view['reason']}",
+        f"weights     {weights_text(view['weights'])}",
+    ]
+    if progress is None or not view["metrics"]:
+        return said
+    said += ["", "Evidence", *(f"  {metric['sentence']}" for metric in view["metrics"])]
+    rows = [_numbers(metric) for metric in view["metrics"]]
+    said += ["", *(f"  {line}" for line in table(rows, tuple(rows[0])))]
+    base, reached = baseline(spec).name, f"{1 / spec.alpha_rollback:g}"
+    said += ["", f"  All traffic goes back to {base} when the weighted mean of e_rollback reaches {reached}."]
+    said += ["  alpha_spent is the smallest alpha at which the metric alone would have done so by now."]
+    return [*said, "", *_conditions(spec, progress)]
+
+
+def _numbers(metric: dict[str, Any]) -> dict[str, Any]:
+    low, high = metric["interval"]
+    return {
+        "metric": metric["name"],
+        "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
+        "estimate": metric["estimate"],
+        "interval": None if low is None and high is None else f"{cell(low)} … {cell(high)}",
+        "e_rollback": metric["e_values"]["rollback"],
+        "e_promotion": metric["e_values"]["promotion"],
+        "alpha_spent": metric["alpha"]["spent"],
+    }
+
+
+def _conditions(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
+    listed = conditions(spec, progress)
+    if not listed:
+        yield f"It has ended: {progress.state}."
+        return
+    yield f"To promote {candidate(spec).name}"
+    yield from (f"  [{'x' if one.met else ' '}] {one.text}" for one in listed)

@@ -1,0 +1,83 @@
+"""What explain says: why this state, what each metric shows, and what a promotion would take."""
+
+import pytest
+from tests.streams.drive import Drive, latency, rate, reached, rollout
+
+from tidegate.records import Step
+from tidegate_streams.rollouts.explanation import conditions, explained, lines
+
+POINTS = {"margin_kind": "absolute", "rollback_margin": 0.01, "promotion_margin": 0.03}
+
+
+def listed(drive: Drive) -> dict[str, bool]:
+    return {one.text: one.met for one in conditions(drive.state.plan, drive.progress)}
+
+
+def test_it_says_the_stream_s_own_sentences_and_the_figures() -> None:
+    drive = Drive(rollout(metrics=[rate(**POINTS), latency()])).serve(6)
+    said = lines(drive.state.plan, drive.progress)
+    assert f"state       progressing: {drive.progress.reason}" in said
+    for row in drive.progress.evidence:
+        assert f"  {row.sentence}" in said
+    header = next(line for line in said if line.strip().startswith("METRIC"))
+    assert header.split() == [
+        "METRIC", "VERDICT", "ESTIMATE", "INTERVAL", "E_ROLLBACK", "E_PROMOTION", "ALPHA_SPENT",
+    ]  # fmt: skip
+    assert any("march when the weighted mean of e_rollback reaches 100." in line for line in said)
+
+
+def test_each_condition_of_a_promotion_is_there_with_its_figure() -> None:
+    steps = [Step(weight_bp=1_000, min_calls=200), Step(weight_bp=5_000, min_calls=900, approval=True)]
+    drive = Drive(rollout(steps=steps, min_calls=500, metrics=[rate(**POINTS), rate("timeout_rate")]))
+    drive.serve(5)
+    found = listed(drive)
+    calls = drive.progress.exposure[1].calls
+    assert 0 < calls < 200
+    e_value = next(text for text in found if text.startswith("harm of error_rate beyond 3 points"))
+    assert e_value.endswith("of 20 that it takes")
+    unseen = next(text for text in found if text.startswith("harm of timeout_rate beyond odds of 2 is"))
+    assert "the e-value against it is 1, of 20" in unseen
+    assert found == {
+        "somebody approves the end of step 2": False,
+        f"step 1 has served {calls} of 200 calls of june": False,
+        f"all steps have served {calls} of 500 calls of june": False,
+        "step 2 of 2 is done: 50 % with 900 calls of june": False,
+        e_value: False,
+        unseen: False,
+    }
+
+
+def test_all_conditions_are_met_by_the_look_before_a_promotion() -> None:
+    drive = Drive(rollout(steps=[Step(weight_bp=5_000, min_calls=100)], metrics=[rate(**POINTS)]))
+    before: dict[str, bool] = {}
+    while drive.progress.state not in ("promoting", "succeeded"):
+        before = listed(drive)
+        drive.serve(1)
+    assert sum(not met for met in before.values()) <= 1
+    assert conditions(drive.state.plan, drive.progress) == []
+    assert lines(drive.state.plan, drive.progress)[-1].startswith("It has ended: ")
+
+
+def test_a_metric_that_looks_harmful_is_a_condition_of_its_own() -> None:
+    drive = Drive(rollout(steps=[Step(weight_bp=5_000, min_calls=10**6)], metrics=[rate(**POINTS)]))
+    seen = []
+    while drive.progress.state in ("initialising", "progressing"):
+        drive.serve(1, calls=60, worse=3)
+        seen += [text for text in listed(drive) if "no longer looks harmful: its e-value" in text]
+    assert seen
+
+
+@pytest.mark.parametrize("name", ["holding", "progressing", "initialising", "rolled_back", "aborted"])
+def test_every_state_can_be_explained(name: str) -> None:
+    drive = dict(reached())[name]
+    view = explained(drive.state.plan, drive.progress)
+    assert view["state"] == drive.progress.state
+    assert lines(drive.state.plan, drive.progress)
+    held = [one for one in view["to_promote"] if one["text"].startswith("it is no longer held")]
+    assert bool(held) == (name == "holding")
+
+
+def test_a_specification_that_was_not_taken_up_is_pending() -> None:
+    view = explained(rollout(), None)
+    assert (view["state"], view["to_promote"]) == ("pending", [])
+    assert len(lines(rollout(), None)) == 3
