@@ -1,6 +1,7 @@
 """The command: what it prints, what it ends with, and what did not count."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,19 @@ def test_wrong_usage_and_wrong_files_end_with_their_codes(rollout: Path, tmp_pat
     result = run(wrong, history(tmp_path / "h.parquet", 0.2))
     assert result.exit_code == 3
     assert "wrong.yaml:10:" in result.stderr
+
+
+def test_a_picture_needs_matplotlib_which_is_said_before_anything_is_read(
+    rollout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run(rollout, tmp_path / "none.parquet", "--png", tmp_path / "p.png")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "pip install 'tidegate[plot]'" in result.stderr
+
+
+def test_a_picture_shows_every_metric(rollout: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "p.png"
+    assert run(rollout, history(tmp_path / "h.parquet", 0.2), "--png", path).exit_code == 1
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -56,6 +56,9 @@ def backtest(
     revision: Annotated[
         int, typer.Option(min=1, metavar="N", help="Of the first command, where calls say what they obeyed.")
     ] = 1,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw e-values and intervals over time.")
+    ] = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -64,9 +67,10 @@ def backtest(
     It is decided as live, by the same code, over the events in the order of their time. Exit 0 when it would
     have been promoted, 1 rolled back, 6 neither.
     """
-    from tidegate_streams.backtest import drive
+    from tidegate_streams.backtest import drive, picture
     from tidegate_streams.backtest.outcome import Outcome
 
+    figures = picture.library() if png else None
     file, events = _named(places or [], file, events or [])
     spec = _read(file)
     start_us = None if start is None else _time(start)
@@ -84,6 +88,8 @@ def backtest(
         say(f"the stream would refuse this rollout: {outcome.refusal}")
     if assignment is Assignment.RECORDED:
         _say_what_was_not_commanded(obeyed, outcome)
+    if png is not None:
+        picture.draw(figures, outcome, png)
     view = outcome.view(tally) | {"assignment": assignment.value}
     write_one(view, chosen(output, as_json), outcome.lines)
     raise typer.Exit(outcome.exit_code)
