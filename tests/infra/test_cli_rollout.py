@@ -173,9 +173,10 @@ def test_a_specification_is_written_once_and_replaced_by_the_next_generation(
     tried = cli("rollout", "apply", "-f", spec_file, "--dry-run", "--json")
     assert (tried.code, tried.rows[0]["generation"]) == (0, 2)
     assert cli("rollout", "apply", "-f", spec_file).code == 0
-    assert cli("rollout", "apply", "-f", spec_file, "--again").code == 0
+    assert cli("rollout", "apply", "-f", spec_file, "--again", "--force").code == 0
     specs = stored(settings, ROLLOUTS, Rollout)
     assert [spec.generation for spec in specs] == [1, 2, 3]
+    assert [spec.force for spec in specs] == [False, False, True]
     assert specs[0].reason == "why not"
     assert "@" in specs[0].actor
     assert specs[0].ts > 1.7e15

@@ -77,6 +77,10 @@ def apply(
     again: Annotated[
         bool, typer.Option("--again", help="Start over even if the specification is unchanged.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Take it although it cannot decide in its time at the present traffic."),
+    ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
@@ -95,9 +99,9 @@ def apply(
     settings = settings_of(data_dir, context)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings, key)
-    spec = dataclasses.replace(spec, generation=present.generation + 1)
+    spec = dataclasses.replace(spec, generation=present.generation + 1, force=force)
     target = f"{key} on {settings.said(settings.kafka)}"
-    if present.spec is not None and present.spec.spec_hash == spec.spec_hash and not again:
+    if present.spec is not None and present.spec.spec_hash == spec.spec_hash and not (again or force):
         say(f"{target}: {spec.name} is unchanged (generation {present.generation}); nothing was written")
         _applied(present.spec, "unchanged", as_json)
         return

@@ -8,6 +8,7 @@
 ``transitions``   the table: (state, event) -> state and command
 ``soundness``     which specifications cannot run
 ``strategies``    canary, blue-green and rolling: what they ask of steps, and what ends them
+``admission``     which cannot decide in their time
 ``machine``       specification, actions and looks -> next state and records
 ``findings``      the event that a look calls for
 ``following``     what an event leads to

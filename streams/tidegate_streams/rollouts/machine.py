@@ -10,7 +10,7 @@ from tidegate.errors import InvariantBroken
 from tidegate.records import Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key
 from tidegate_streams import alerts
-from tidegate_streams.rollouts import freezes, outputs, reasons, silence, soundness, verdicts
+from tidegate_streams.rollouts import admission, freezes, outputs, reasons, silence, soundness, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import event_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
@@ -54,6 +54,9 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
             detail = reasons.stale(spec.generation, known.generation)
             return before, [outputs.refusal(before, spec.spec_hash, "rejected", detail, now_us)]
     problem = soundness.objection(spec)
+    doubt = None if problem else admission.doubt(spec, before.reference, before.looked_until_us)
+    if doubt and not spec.force:
+        problem = reasons.undecidable(doubt)
     if problem:
         return before, [outputs.refusal(before, spec.spec_hash, "rejected", problem, now_us)]
     published: Outputs = []
@@ -73,9 +76,8 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
     )
     frozen = freezes.until(spec.freezes, now_us) is not None
     event = "start_paused" if spec.paused else "start_frozen" if frozen else "start"
-    following, started = follow(
-        following, event, at, now_us, reasons.started(spec, now_us), actor=spec.actor, actor_kind="human"
-    )
+    reason = reasons.started(spec, now_us, doubt)
+    following, started = follow(following, event, at, now_us, reason, actor=spec.actor, actor_kind="human")
     following, acted = act_on_waiting(following, at)
     return following, [*published, *started, *acted, outputs.progress(following, judge(following), at)]
 

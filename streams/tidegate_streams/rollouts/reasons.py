@@ -17,8 +17,13 @@ _OVERDUE = {
 }
 
 
-def started(spec: Rollout, now_us: int) -> str:
-    """A specification was taken in."""
+def started(spec: Rollout, now_us: int, doubt: str | None = None) -> str:
+    """A specification was taken in, perhaps although it can hardly decide."""
+    forced = "" if doubt is None else f" It is taken by force: {doubt}."
+    return _begun(spec, now_us) + forced
+
+
+def _begun(spec: Rollout, now_us: int) -> str:
     new, why = candidate(spec).name, f" ({spec.reason})" if spec.reason else ""
     if spec.paused:
         return f"{new} waits, paused, before its first step{why}; resume starts it."
@@ -31,6 +36,14 @@ def _frozen(spec: Rollout, now_us: int) -> str:
     """Until when nothing advances; empty when nothing stands in the way."""
     end_us = freezes.until(spec.freezes, now_us)
     return "" if end_us is None else f"a freeze holds it until {words.moment(end_us)}"
+
+
+def undecidable(doubt: str) -> str:
+    """It cannot be expected to decide in its time."""
+    return (
+        f"it cannot be expected to decide: {doubt}. Give it more time, a larger share, wider promotion "
+        f"margins or fewer metrics, or apply it with --force"
+    )
 
 
 def superseded(spec: Rollout) -> str:

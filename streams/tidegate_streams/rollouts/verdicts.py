@@ -188,8 +188,6 @@ def _exceedances(
     edge = threshold(reference, quantile)
     if edge is None:
         return None
-    kind = metric.margin_kind
-    scale = HISTOGRAM_SCALE.get(metric.name, 1.0) if kind == "absolute" else 1.0
     n_b, n_c = sum(baseline.values()), sum(candidate.values())
     k_b = above(baseline, edge)
 
@@ -197,9 +195,8 @@ def _exceedances(
         counts = Counts(n_b, n_c, k_b, above(candidate, index))
         return counts if direction > 0 else counts.complement()
 
-    rollback = shifted(edge, kind, direction * metric.rollback_margin * scale, strict=False)
-    promotion = shifted(edge, kind, direction * metric.promotion_margin * scale, strict=True)
-    if kind == "odds":
+    rollback, promotion = edges(metric, direction, edge)
+    if metric.margin_kind == "odds":
         at = emix.points(math.log(metric.rollback_margin), math.log(metric.promotion_margin))
     else:
         at = emix.points(0.0, 0.0)
@@ -211,6 +208,16 @@ def _exceedances(
         ]
     )
     return curve, beyond(edge)
+
+
+def edges(metric: DecisionMetric, direction: int, edge: int) -> tuple[int, int]:
+    """Where a quantile's edge lies for the candidate, moved by the rollback and by the promotion margin."""
+    kind = metric.margin_kind
+    scale = HISTOGRAM_SCALE.get(metric.name, 1.0) if kind == "absolute" else 1.0
+    return (
+        shifted(edge, kind, direction * metric.rollback_margin * scale, strict=False),
+        shifted(edge, kind, direction * metric.promotion_margin * scale, strict=True),
+    )
 
 
 @dataclass(frozen=True, slots=True)
