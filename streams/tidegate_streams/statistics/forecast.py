@@ -32,7 +32,11 @@ from tidegate_streams.statistics.emix import Counts, Floats
 from tidegate_streams.statistics.margins import Line
 
 _MANY = 10**9
-"""Calls that an expected growth is computed from, so that whole counts of bad events stand for rates."""
+"""Calls that an expected growth is computed from, so that whole counts of bad events stand for rates; a rate
+of less than one in so many is none."""
+
+_LEAST = 1e-12
+"""Growth by a call below which no decision is in sight: it would take more calls than there ever are."""
 
 
 class Stage(NamedTuple):
@@ -76,7 +80,7 @@ def of_odds(rate_baseline: float, rate_candidate: float, share: float, log_psi: 
     """
     _checked(rate_baseline, rate_candidate, share)
     total = share * rate_candidate + (1 - share) * rate_baseline
-    if total in (0.0, 1.0):
+    if not 1 / _MANY < total < 1 - 1 / _MANY:
         return np.zeros(log_psi.shape)
     psi = np.exp(log_psi)
     b = psi * (share + total) + (1 - share) - total
@@ -182,7 +186,7 @@ def calls_until(log_ratios: Floats, growth: Floats, alpha: float) -> float | Non
     wanted = math.log(1 / alpha) + math.log(len(growth))
     if _log_sum(log_ratios) >= wanted:
         return 0.0
-    growing = growth > 0
+    growing = growth > _LEAST
     if not growing.any():
         return None
     # One alternative alone reaches it here at the latest; from there Newton's steps on a convex function only
