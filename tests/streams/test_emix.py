@@ -151,7 +151,7 @@ def test_the_estimate_is_the_largest_likelihood_and_lies_within_its_interval(psi
 def test_the_interval_never_leaves_out_an_odds_ratio_that_is_not_rejected():
     rng = np.random.default_rng(3)
     fine = np.linspace(-2.9, 2.9, 2_001)
-    for _ in range(40):
+    for _ in range(20):
         strata = [Counts(70, 30, rng.binomial(70, 0.1), rng.binomial(30, 0.13)) for _ in range(40)]
         curve = sum(emix.log_likelihood(stratum, POINTS) for stratum in strata)
         exact = sum(emix.log_likelihood(stratum, fine) for stratum in strata)

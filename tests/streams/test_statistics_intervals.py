@@ -62,7 +62,7 @@ def test_an_outage_is_bounded_from_below_only():
 
 @pytest.mark.parametrize(("n_b", "n_c", "psi"), [(50, 50, 1.0), (90, 10, 2.0)])
 def test_the_truth_is_seldom_ever_outside_while_the_base_rate_rises(n_b, n_c, psi):
-    rng, runs, looks = np.random.default_rng(61), 100, 60
+    rng, runs, looks = np.random.default_rng(61), 60, 60
     p_b = np.linspace(0.02, 0.2, looks)
     p_c = p_b * psi / (1 - p_b + p_b * psi)
     outside = 0
