@@ -56,7 +56,7 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"strategy": "ab"}, "strategy ab is not there yet: use canary or"),
+        ({"strategy": "big_bang"}, "strategy big_bang is not there yet: use canary or"),
         (
             {"variants": [Variant(name="june", role="candidate")]},
             "one candidate, here are candidate",

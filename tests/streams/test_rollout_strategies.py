@@ -1,9 +1,10 @@
-"""Blue-green and rolling: other steps and another end, through the same machine."""
+"""Blue-green, rolling and A/B: other steps and another end, through the same machine."""
 
 import pytest
 from tests.streams.drive import HOUR, SECOND, START, Drive, rate, rollout
 
 from tidegate.records import DeploymentStatus, Step
+from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
 MINUTE = 60 * SECOND
 SWITCH = {
@@ -70,6 +71,50 @@ def test_a_step_of_a_canary_may_have_to_last():
     assert drive.of(type(drive.command))[1].ts - START == 10 * MINUTE
 
 
+AB = {
+    "strategy": "ab",
+    "steps": [Step(weight_bp=5_000, min_calls=100)],
+    "metrics": [rate(), rate("abstain_rate")],
+    "max_duration_us": HOUR,
+}
+
+
+def compared(drive, better, panes=370):
+    """As many failures in both; the candidate abstains less often by a factor."""
+    for _ in range(panes):
+        if drive.state.state in ("progressing", "initialising"):
+            arms = {"march": 0.2, "june": 0.2 * better}
+            made = {
+                name: VariantPane(
+                    calls=200,
+                    rates={
+                        "error_rate": (200, int(drive.rng.binomial(200, 0.02))),
+                        "abstain_rate": (200, int(drive.rng.binomial(200, bad))),
+                    },
+                )
+                for name, bad in arms.items()
+            }
+            drive.look({Stratum(drive.state.revision, drive.pane_us, False): made})
+    return drive
+
+
+def test_an_ab_test_promotes_what_is_better_beyond_doubt():
+    drive = compared(Drive(rollout(**AB)), 0.7)
+    assert drive.actions == ["start", "promote"]
+    assert "june is promoted: it is better than march in abstain_rate beyond doubt" in drive.command.reason
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_ab_test_of_the_same_thing_ends_inconclusive(seed):
+    drive = compared(Drive(rollout(**AB), seed=seed), 1.0)
+    assert drive.actions == ["start", "hold"]
+    assert "Harm is excluded, and in no metric is either better beyond doubt." in drive.command.reason
+
+
+def test_an_ab_test_rolls_back_what_is_harmful():
+    assert compared(Drive(rollout(**AB)), 1.8).actions == ["start", "rollback"]
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -83,7 +128,10 @@ def test_a_step_of_a_canary_may_have_to_last():
             "must last longer than it may",
         ),
         ({"steps": [Step(weight_bp=500, min_duration_us=7 * HOUR)]}, "its steps last at least 7 h"),
-        ({"strategy": "big_bang"}, "use canary or blue_green or rolling"),
+        (
+            {"strategy": "ab", "steps": [Step(weight_bp=10), Step(weight_bp=20)]},
+            "ab takes 1 step, here are 2",
+        ),
     ],
 )
 def test_steps_that_the_strategy_cannot_take_are_refused(changes, problem):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.streams.drive import START, Drive, action, reached, rollout
+from tests.streams.drive import START, Drive, action, rate, reached, rollout
 
 from tidegate.records import DeploymentStatus, Freeze, Step
 from tidegate_streams.rollouts import machine
@@ -14,11 +14,18 @@ from tidegate_streams.rollouts.findings import event_of
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.transitions import ACTIONS, FINISHED, LIVE, MOVING, NEW, STATES, TRANSITIONS
-from tidegate_streams.rollouts.verdicts import Judgement
+from tidegate_streams.rollouts.verdicts import Judgement, MetricEvidence, after
 
 OF_SPECIFICATIONS = ("start", "start_paused", "start_frozen", "superseded", "deleted")
 OF_LOOKS = {event for _, event in TRANSITIONS} - {*ACTIONS, *OF_SPECIFICATIONS}
 FINISH_US = START + 10**12
+BETTER = after(
+    MetricEvidence.none(rate()),
+    rate(),
+    VariantPane(rates={"error_rate": (1_000, 300)}),
+    VariantPane(rates={"error_rate": (1_000, 50)}),
+    VariantPane(),
+)
 HELD_FOR = {"holding": ("approval", "time", "person", "split", "loss")}
 
 
@@ -50,7 +57,7 @@ def judgements():
 def standings(state):
     """A state in all conditions that a look tells apart."""
     for strategy, policy, approval, frozen in itertools.product(
-        ("canary", "rolling", "shadow"), ("hold", "rollback", "promote"), (False, True), (False, True)
+        ("canary", "rolling", "shadow", "ab"), ("hold", "rollback", "promote"), (False, True), (False, True)
     ):
         steps = [Step(weight_bp=6_000, min_calls=10, approval=approval), Step(weight_bp=7_000, min_calls=10)]
         spec = rollout(
@@ -71,6 +78,7 @@ def standings(state):
                 step=step,
                 anchored=exposed,
                 held_for=held_for,
+                evidence={"error_rate": BETTER},
                 split=Split(total=np.full((2, 16), 50.0 if uneven else 0.0)),
                 step_calls={"june": 99 * exposed},
                 totals={"june": VariantPane(calls=99)},

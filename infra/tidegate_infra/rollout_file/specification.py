@@ -14,8 +14,7 @@ from tidegate_infra.rollout_file.quantities import Margin
 from tidegate_infra.rollout_file.steps import steps_of
 
 API_VERSION = "tidegate/v1"
-STRATEGIES = ("canary", "blue_green", "rolling", "shadow")
-STRATEGIES_LATER = ("ab",)
+STRATEGIES = ("canary", "blue_green", "rolling", "shadow", "ab")
 
 DEFAULT_MAX_DURATION_US = 24 * 3_600_000_000
 DEFAULT_ALPHAS = {"rollback": 0.01, "promotion": 0.05, "sampleRatio": 0.001}
@@ -56,7 +55,7 @@ def specification(root: Element, text: str) -> Rollout:
     top.required("apiVersion", quantities.one_of(API_VERSION), API_VERSION)
     top.required("kind", quantities.one_of("Rollout"), "Rollout")
     head = _head(top)
-    strategy = top.optional("strategy", _strategy, "canary")
+    strategy = top.optional("strategy", quantities.one_of(*STRATEGIES), "canary")
     variants = _variants(top)
     steps = steps_of(top, strategy)
     metrics = _metrics(top, strategy)
@@ -114,12 +113,6 @@ def _head(top: Section) -> dict[str, str]:
     return head
 
 
-def _strategy(value: str) -> str:
-    if value in STRATEGIES_LATER:
-        raise ValueError(f"strategy {value} is not there yet: use one of {', '.join(STRATEGIES)}")
-    return quantities.one_of(*STRATEGIES)(value)
-
-
 def _alphas(top: Section) -> dict[str, float]:
     element = top.take("alpha")
     if element is None:
@@ -161,7 +154,7 @@ def _variants(top: Section) -> list[Variant]:
             element.complain(f"no variant is the {role}: give one `role: {role}`")
             return variants
         if len(names) > 1:
-            element.complain(f"{' and '.join(names)} are each the {role}: a canary has one, choose")
+            element.complain(f"{' and '.join(names)} are each the {role}: a rollout has one, choose")
             return variants
     definitions = [_definition(variant) for variant in variants]
     if len(definitions) == 2 and definitions[0] == definitions[1] and any(definitions[0]):

@@ -25,7 +25,7 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     top
         Keys of the file.
     strategy
-        canary and shadow: a list of rising shares. blue_green: one entry, the switch. rolling: a list, or by
+        canary and shadow: a list of rising shares. blue_green and ab: one entry. rolling: a list, or by
         how much and how often it rises.
     """
     element = top.take("steps")
@@ -53,8 +53,8 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
         steps.append(step)
         if strategy == "blue_green":
             _check_switch(step, item, share)
-    if strategy == "blue_green" and len(items) > 1:
-        items[1].complain("blue_green switches once: keep one step, or use `strategy: canary`")
+    if strategy in ("blue_green", "ab") and len(items) > 1:
+        items[1].complain(f"{strategy} has one split: keep one step, or use `strategy: canary`")
     return steps
 
 

@@ -7,7 +7,7 @@
 ``verdicts``      strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
 ``transitions``   the table: (state, event) -> state and command
 ``soundness``     which specifications cannot run
-``strategies``    canary, blue-green and rolling: what they ask of steps, and what ends them
+``strategies``    canary, blue-green and others: what they ask of steps, and what ends them
 ``admission``     which cannot decide in their time
 ``machine``       specification, actions and looks -> next state and records
 ``findings``      the event that a look calls for

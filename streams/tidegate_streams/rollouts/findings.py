@@ -65,7 +65,17 @@ def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
 
 
 def _may_end(end: str, state: State, judgement: Judgement) -> bool:
-    return _is_seen(state, judgement) if end == "unharmed" else judgement.safe
+    if end == "unharmed":
+        return _is_seen(state, judgement)
+    return judgement.safe and (end != "better" or bool(better(state)))
+
+
+def better(state: State) -> list[str]:
+    """Metrics in which the candidate is better: all of them truly, with probability 1 - alpha_promotion."""
+    spec = state.plan
+    guards = [metric for metric in spec.metrics if not metric.muted]
+    alpha = spec.alpha_promotion / len(guards)
+    return [m.name for m in guards if verdicts.is_better(m, state.evidence[m.name], alpha)]
 
 
 def _is_seen(state: State, judgement: Judgement) -> bool:

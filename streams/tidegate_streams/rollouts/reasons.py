@@ -80,6 +80,13 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
     if event == "exposed":
         share = _share(spec, state.step + 1)
         return f"{_place(state)} is complete and nothing looks harmful: {new} goes on to {share}."
+    if event == "better":
+        found = {row.metric: row.sentence for row in outputs.evidence(state, judgement)}
+        won = findings.better(state)
+        return (
+            f"{new} is promoted: it is better than {base} in {words.joined(won)} beyond doubt, and harm is "
+            f"excluded for the rest. {' '.join(found[name] for name in won)}"
+        )
     if event == "unharmed":
         return (
             f"{new} is promoted: all steps are done, every metric is observed and none looks harmful. "
@@ -177,6 +184,9 @@ def waiting(state: State, judgement: Judgement) -> str:
 
 
 def _open(state: State, judgement: Judgement) -> str:
+    if judgement.safe and STRATEGIES[state.plan.strategy].end == "better" and not findings.better(state):
+        return "Harm is excluded, and in no metric is either better beyond doubt."
+
     def status(metric: DecisionMetric) -> str:
         verdict = judgement.verdicts[metric.name]
         eventless = verdict == "inconclusive" and state.evidence[metric.name].is_eventless

@@ -12,7 +12,8 @@ class Strategy(NamedTuple):
     ----------
     end
         Event that ends the last step: ``safe`` and ``concluded`` when harm is excluded for every metric,
-        ``unharmed`` when every metric has been observed and none looks harmful.
+        ``unharmed`` when every metric has been observed and none looks harmful, ``better`` when harm is
+        excluded and some metric is better beyond doubt.
     most_steps
         None for any number.
     least_bp
@@ -34,6 +35,7 @@ STRATEGIES = {
     "blue_green": Strategy(most_steps=1, least_bp=5_000),
     "rolling": Strategy(end="unharmed"),
     "shadow": Strategy(end="concluded", serves=False),
+    "ab": Strategy(end="better", most_steps=1),
 }
 """Name in a specification -> strategy."""
 

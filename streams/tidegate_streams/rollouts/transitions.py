@@ -47,6 +47,7 @@ TRANSITIONS: dict[tuple[str, str], Transition] = {
         (("progressing", "holding"), "exposed", "progressing", "advance"),
         (("progressing", "holding"), "safe", "promoting", "promote"),
         (("progressing", "holding"), "unharmed", "promoting", "promote"),
+        (("progressing", "holding"), "better", "promoting", "promote"),
         (("progressing", "holding"), "concluded", "succeeded", "conclude"),
         (("initialising", "progressing"), "overdue_hold", "holding", "hold"),
         (("initialising", "progressing"), "overdue_rollback", "rolling_back", "rollback"),
