@@ -60,7 +60,12 @@ class Figure:
 
 
 def share(
-    goal: str, case: str, hits: npt.NDArray[np.bool_], bound: float | None = None, **said: str
+    goal: str,
+    case: str,
+    hits: npt.NDArray[np.bool_],
+    bound: float | None = None,
+    *,
+    rule: str = "tidegate",
 ) -> Figure:
     """How often something happened, with Clopper and Pearson's interval.
 
@@ -71,30 +76,26 @@ def share(
     low = float(beta.ppf(0.025, n, runs - n + 1)) if n else 0.0
     high = float(beta.ppf(0.975, n + 1, runs - n)) if n < runs else 1.0
     met = None if bound is None else n / runs <= bound + 2 * math.sqrt(bound * (1 - bound) / runs)
-    return Figure(goal, case, said.get("rule", "tidegate"), "share", n / runs, low, high, bound, met)
+    return Figure(goal, case, rule, "share", n / runs, low, high, bound, met)
 
 
 def mean(
-    goal: str, case: str, values: npt.NDArray[np.float64], bound: float | None = None, **said: str
+    goal: str,
+    case: str,
+    values: npt.NDArray[np.float64],
+    bound: float | None = None,
+    *,
+    rule: str = "tidegate",
+    unit: str = "requests",
 ) -> Figure:
-    """Mean of what took so many requests; NaN when a run was not decided at all."""
-    decided = np.isfinite(values)
-    if not decided.all():
-        case = f"{case} ({int((~decided).sum())} of {len(values)} undecided)"
+    """Mean of what took so many requests; NaN, and a bound missed, when a run was not decided at all."""
+    if not np.isfinite(values).all():
+        case, unknown = _undecided(case, values), math.nan
         return Figure(
-            goal,
-            case,
-            said.get("rule", "tidegate"),
-            "requests",
-            math.nan,
-            math.nan,
-            math.nan,
-            bound,
-            bound and False,
+            goal, case, rule, unit, unknown, unknown, unknown, bound, None if bound is None else False
         )
     middle, error = float(values.mean()), Z * float(values.std(ddof=1)) / math.sqrt(len(values))
     met = None if bound is None else middle <= bound
-    rule, unit = said.get("rule", "tidegate"), said.get("unit", "requests")
     return Figure(goal, case, rule, unit, middle, middle - error, middle + error, bound, met)
 
 
@@ -102,13 +103,16 @@ def ratio(
     goal: str, case: str, values: npt.NDArray[np.float64], others: npt.NDArray[np.float64], bound: float
 ) -> Figure:
     """Ratio of two means over the same runs, by linearisation."""
-    decided = np.isfinite(values) & np.isfinite(others)
-    if not decided.all():
-        case = f"{case} ({int((~decided).sum())} of {len(values)} undecided)"
-        return Figure(goal, case, "tidegate", "times", math.nan, math.nan, math.nan, bound, is_met=False)
+    if not (np.isfinite(values) & np.isfinite(others)).all():
+        case, unknown = _undecided(case, values + others), math.nan
+        return Figure(goal, case, "tidegate", "times", unknown, unknown, unknown, bound, is_met=False)
     middle = float(values.mean() / others.mean())
     spread = float((values - middle * others).std(ddof=1) / others.mean())
     error = Z * spread / math.sqrt(len(values))
     return Figure(
         goal, case, "tidegate", "times", middle, middle - error, middle + error, bound, middle <= bound
     )
+
+
+def _undecided(case: str, values: npt.NDArray[np.float64]) -> str:
+    return f"{case} ({int((~np.isfinite(values)).sum())} of {len(values)} undecided)"
