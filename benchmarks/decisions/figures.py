@@ -42,8 +42,8 @@ class Figure:
     bound: float | None = None
     is_met: bool | None = None
 
-    def written(self) -> str:
-        """Write it as a row of a table."""
+    def cells(self) -> list[str]:
+        """Write it as the cells of a table."""
         scale, suffix = (100, " %") if self.unit == "share" else (1, "")
         digits = 2 if scale * self.high < 20 else 1 if scale * self.high < 1_000 else 0
 
@@ -52,11 +52,16 @@ class Figure:
                 return "-"
             return f"{value:.1g}" if 0 < value < 1e-6 else f"{scale * value:,.{digits}f}{suffix}"
 
-        bound = "" if self.bound is None else f"<= {scale * self.bound:,.4g}{suffix}"
+        bound = "" if self.bound is None else f"<= {scale * self.bound:,.6g}{suffix}"
         met = {None: "", True: "met", False: "MISSED"}[self.is_met]
         between = f"{number(self.low)} to {number(self.high)}"
-        what = f"{self.goal:4} {self.case:46} {self.rule:22}"
-        return f"{what} {number(self.value):>12} {between:>24} {bound:>12} {met}"
+        unit = "" if self.unit in ("share", "times") else f" {self.unit}"
+        return [self.goal, self.case, self.rule, number(self.value) + unit, between, bound, met]
+
+    def written(self) -> str:
+        """Write it as a line."""
+        goal, case, rule, value, between, bound, met = self.cells()
+        return f"{goal:4} {case:54} {rule:22} {value:>18} {between:>24} {bound:>12} {met}"
 
 
 def share(
