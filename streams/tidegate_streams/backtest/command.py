@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate_infra.cli.options import Json, Output, chosen, noun
+from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_of
 from tidegate_infra.cli.output import Format, say, write_one
 
 if TYPE_CHECKING:
@@ -40,8 +40,13 @@ def backtest(
     ] = None,
     events: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="JSON lines, Parquet or Avro; repeat it for more."),
+        typer.Option(
+            metavar="FILE|kafka|clickhouse",
+            help="JSON lines, Parquet or Avro; or what Kafka or the store holds. Repeat it for more.",
+        ),
     ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events before this time.")] = None,
     start: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="When the rollout is applied; with the first event unless given."),
@@ -59,6 +64,8 @@ def backtest(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw e-values and intervals over time.")
     ] = None,
+    data_dir: DataDir = None,
+    context: Context = None,
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
@@ -67,14 +74,21 @@ def backtest(
     It is decided as live, by the same code, over the events in the order of their time. Exit 0 when it would
     have been promoted, 1 rolled back, 6 neither.
     """
+    from tidegate_infra.prices import PriceBook
     from tidegate_streams.backtest import drive, picture
     from tidegate_streams.backtest.outcome import Outcome
+    from tidegate_streams.backtest.tally import Tally
 
     figures = picture.library() if png else None
     file, events = _named(places or [], file, events or [])
     spec = _read(file)
-    start_us = None if start is None else _time(start)
-    tally = _tallied(spec, events)
+    start_us = _time(start, "--start")
+    tally = Tally(spec, PriceBook.load(), _time(since, "--since"), _time(until, "--until"))
+    for source in events:
+        with _progress(source, _pieces(source, tally, data_dir, context)) as pieces:
+            for piece in pieces:
+                tally.refuse(piece.source, piece.refused)
+                tally.add(piece.source, piece.record, piece.events, piece.append_us)
     rows = tally.partials()
     obeyed = drive.obeyed(rows)
     if assignment is None:
@@ -117,35 +131,33 @@ def _read(file: Path) -> "Rollout":
         raise typer.Exit(error.exit_code) from None
 
 
-def _time(text: str) -> int:
+def _time(text: str | None, option: str) -> int | None:
     from tidegate.intake import microseconds
 
+    if text is None:
+        return None
     ts_us = int(text) if text.isdecimal() else microseconds(text)
     if ts_us is None:
         raise typer.BadParameter(
-            f"{text!r} is neither microseconds nor such as 2026-03-01T12:00:00Z", param_hint="--start"
+            f"{text!r} is neither microseconds nor such as 2026-03-01T12:00:00Z", param_hint=option
         )
     return ts_us
 
 
-def _tallied(spec: "Rollout", sources: list[str]) -> "Tally":
-    from tidegate_infra.prices import PriceBook
-    from tidegate_streams.backtest import files
-    from tidegate_streams.backtest.tally import Tally
+def _pieces(source: str, tally: "Tally", data_dir: Path | None, context: str | None) -> "Iterator[Piece]":
+    if source == "kafka":
+        from tidegate_streams.backtest import log
 
-    tally = Tally(spec, PriceBook.load())
-    stand_ins = {
-        "tenant": spec.tenant,
-        "environment": spec.environment,
-        "app": spec.deployment,
-        "variant": "default",
-    }
-    for source in sources:
-        with _progress(source, files.read(Path(source), stand_ins)) as pieces:
-            for piece in pieces:
-                tally.refuse(source, piece.refused)
-                tally.add(source, piece.record, piece.events, piece.append_us)
-    return tally
+        return log.read(settings_of(data_dir, context), tally.since_us)
+    if source == "clickhouse":
+        from tidegate_streams.backtest import store
+
+        return store.read(settings_of(data_dir, context), tally.spec, tally.since_us, tally.until_us)
+    from tidegate_streams.backtest import files
+
+    spec = tally.spec
+    stand_ins = {"tenant": spec.tenant, "environment": spec.environment, "app": spec.deployment}
+    return files.read(Path(source), stand_ins | {"variant": "default"})
 
 
 @contextmanager
@@ -175,7 +187,9 @@ def _say_what_did_not_count(tally: "Tally") -> None:
         counts = ", ".join(f"{n:,} {reason}" for reason, n in tally.refused.most_common())
         say(f"not counted: {counts}; the first {len(tally.named)} are named above")
     read = ", ".join(f"{n:,} of {record}" for record, n in tally.events.items()) or "no events"
-    say(f"read: {read}" + (f"; {tally.elsewhere:,} are of other deployments" if tally.elsewhere else ""))
+    elsewhere = f"; {tally.elsewhere:,} are of other deployments" if tally.elsewhere else ""
+    outside = f"; {tally.outside:,} lie outside the time that is looked at" if tally.outside else ""
+    say(f"read: {read}{elsewhere}{outside}")
 
 
 def _say_what_was_not_commanded(obeyed: dict[int, int], outcome: "Outcome") -> None:

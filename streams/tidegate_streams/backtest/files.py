@@ -44,9 +44,9 @@ def read(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
             if head == b"PAR1":
                 yield from _parquet(path, stand_ins)
             elif head == b"Obj\x01":
-                yield from _avro(file, size, stand_ins)
+                yield from _avro(file, path, stand_ins)
             else:
-                yield from json_lines.read(file, size, stand_ins)
+                yield from json_lines.read(file, str(path), size, stand_ins)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -59,9 +59,11 @@ def _record_of(columns: Iterable[str]) -> str:
     return "Feedback" if there & {"given_by", "positive", "retracted"} else "Evaluation"
 
 
-def _piece(table: pl.DataFrame, record: str, first: int, stand_ins: Mapping[str, str], share: float) -> Piece:
+def _piece(
+    table: pl.DataFrame, record: str, first: int, stand_ins: Mapping[str, str], share: float, path: Path
+) -> Piece:
     numbered = table.with_row_index(ROW, first).cast({ROW: pl.Int64})
-    return Piece(record, *fitting.fit(identified(numbered), record, stand_ins), share)
+    return Piece(record, *fitting.fit(identified(numbered), record, stand_ins), share, str(path))
 
 
 def _parquet(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
@@ -76,7 +78,7 @@ def _parquet(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
             # A row group is decoded at once: slices of it would be, again and again.
             group = columns.slice(done, held).collect()
             for table in group.iter_slices(ROWS):
-                yield _piece(table, record, done + 1, stand_ins, (done + table.height) / rows)
+                yield _piece(table, record, done + 1, stand_ins, (done + table.height) / rows, path)
                 done += table.height
     except PolarsError as error:
         raise ConfigError(f"{path} is no Parquet file that can be read: {error}") from None
@@ -90,17 +92,19 @@ def _row_groups(path: Path) -> list[int]:
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
-def _avro(file: IO[bytes], size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+def _avro(file: IO[bytes], path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
     try:
         blocks = fastavro.block_reader(file)
         columns = _Columns(blocks.writer_schema)
         first = 1
         for group in _groups(blocks):
             table = columns.of(group)
-            yield _piece(table, _record_of(table.columns), first, stand_ins, file.tell() / size)
+            yield _piece(
+                table, _record_of(table.columns), first, stand_ins, file.tell() / path.stat().st_size, path
+            )
             first += table.height
     except (ValueError, EOFError, PolarsError, PanicException) as error:
-        raise ConfigError(f"the Avro file cannot be read: {error}") from None
+        raise ConfigError(f"{path}: the Avro file cannot be read: {error}") from None
 
 
 def _groups(blocks: Iterable[Any]) -> Iterator[list[Any]]:

@@ -100,7 +100,8 @@ def _completed(table: pl.DataFrame, record: str, stand_ins: Mapping[str, str]) -
     has = table.columns
     if record == "LLMCall":
         names = [pl.col(name).cast(pl.String) for name in ("deployment", "app") if name in has]
-        return table.with_columns(pl.coalesce(*names, pl.lit(stand_ins["app"])).alias("deployment"))
+        routed = pl.coalesce(*names, pl.lit(stand_ins.get("app"), pl.String))
+        return table.with_columns(routed.alias("deployment"))
     if record == "Feedback" and {"kind", "value"} <= set(has):
         kind, value = pl.col("kind").cast(pl.String), pl.col("value").cast(pl.Float64, strict=False)
         told = [pl.col("positive")] if "positive" in has else []

@@ -48,15 +48,17 @@ class Defaults(NamedTuple):
     app_version: str | None = None
 
 
-def read(file: IO[bytes], size: int | None, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
     """Read JSON lines.
 
     Parameters
     ----------
     file
         A line is a call unless its ``type`` says feedback or evaluation.
+    name
+        What places in it are called by.
     size
-        Of the file in bytes; None where it is not known.
+        In bytes.
     stand_ins
         Field -> value of events that have none.
     """
@@ -64,10 +66,9 @@ def read(file: IO[bytes], size: int | None, stand_ins: Mapping[str, str]) -> Ite
     while lines := file.readlines(_BYTES):
         data = b"".join(lines)
         done += len(data)
-        share = min(done / size, 1.0) if size else 0.0
         pieces = _as_columns(data, first, len(lines), stand_ins)
         for record, events, refused in pieces or _line_by_line(data, first, stand_ins):
-            yield Piece(record, events, refused, share)
+            yield Piece(record, events, refused, done / size, name)
         first += len(lines)
 
 

@@ -102,6 +102,7 @@ class Outcome:
             "events": {
                 "read": dict(tally.events),
                 "elsewhere": tally.elsewhere,
+                "outside": tally.outside,
                 "refused": dict(tally.refused),
                 "named": [one._asdict() for one in tally.named],
             },

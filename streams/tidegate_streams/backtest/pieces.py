@@ -18,6 +18,8 @@ class Piece(NamedTuple):
         As `fitting.fit` returns them.
     share
         How much of the source has been read, 0 to 1.
+    source
+        Names the place of a row, together with its number.
     append_us
         When the broker got each event, in microseconds since the epoch; None where there was no broker.
     """
@@ -26,6 +28,7 @@ class Piece(NamedTuple):
     events: pl.DataFrame
     refused: pl.DataFrame
     share: float
+    source: str
     append_us: pl.Series | None = None
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from tidegate.limits import LATEST_US
 from tidegate.records import Rollout
 from tidegate_infra.prices import PriceBook
 from tidegate_streams import partials
@@ -47,10 +48,14 @@ class Tally:
         The rollout; only its deployment's events add up.
     book
         Prices in force.
+    since_us, until_us
+        Event time that is looked at, the end not included, in microseconds since the epoch; None is all.
     """
 
     spec: Rollout
     book: PriceBook
+    since_us: int | None = None
+    until_us: int | None = None
     events: Counter[str] = field(default_factory=Counter)
     """Record -> events that were read, copies and refused ones not among them."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -59,6 +64,8 @@ class Tally:
     """The first `MOST_NAMED` of them."""
     elsewhere: int = 0
     """Events of other deployments."""
+    outside: int = 0
+    """Events before or after the time that is looked at."""
     _bag: Bag = field(default_factory=lambda: Bag([{kind: partials.empty(kind) for kind in KINDS}]))
     _seen: dict[str, set[int]] = field(default_factory=dict)
 
@@ -90,16 +97,23 @@ class Tally:
         """
         if events.is_empty():
             return
-        if append_us is None:
-            append_us = events.get_column("ts_end" if record == "LLMCall" else "ts")
-        events = events.with_columns(append_us.alias("_append"), pl.lit(0, pl.UInt32).alias(RANGE))
-        events = self._ours(source, record, self._first(source, record, events))
+        time_us = events.get_column("ts_end" if record == "LLMCall" else "ts")
+        events = events.with_columns(
+            (time_us if append_us is None else append_us).alias("_append"), pl.lit(0, pl.UInt32).alias(RANGE)
+        )
+        wanted = self._is_wanted(time_us)
+        self.outside += events.height - int(wanted.sum())
+        events = self._ours(source, record, self._first(source, record, events.filter(wanted)))
         if events.height:
             if record == "LLMCall":
                 unread = (pl.lit(None, events.schema[name]).alias(name) for name in _unread(self.spec))
                 events = events.with_columns(unread)
             shrunk = self._shrunk(record, events, events.get_column("_append"))
             self._bag.add({shrunk.kind: shrunk.frame.drop(RANGE)})
+
+    def _is_wanted(self, time_us: pl.Series) -> pl.Series:
+        since_us = 0 if self.since_us is None else self.since_us
+        return (time_us >= since_us) & (time_us < (LATEST_US if self.until_us is None else self.until_us))
 
     def _first(self, source: str, record: str, events: pl.DataFrame) -> pl.DataFrame:
         """Drop copies: an event counts once, however often it was written."""
