@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from tidegate.errors import InvariantBroken
 from tidegate_streams.statistics import emix
-from tidegate_streams.statistics.dependence import HalfSums, UnitSums, tempered
+from tidegate_streams.statistics.dependence import Excess, HalfSums, UnitSums, tempered
 from tidegate_streams.statistics.emix import Counts
 
 units = st.lists(st.integers(0, 40).flatmap(lambda m: st.tuples(st.integers(0, m), st.just(m))), max_size=12)
@@ -57,7 +57,7 @@ def test_it_is_unknown_without_both_good_and_bad_events(bad, n):
 
 def test_it_is_unknown_with_few_units_or_blocks():
     assert UnitSums.of([0, 1] * 49, [1, 1] * 49).design_effect() is None
-    assert sum([HalfSums.of([Counts(50, 50, 3, 1)])] * 29, HalfSums()).design_effect() is None
+    assert sum([HalfSums.of(Excess.of(Counts(50, 50, 3, 1)))] * 29, HalfSums()).design_effect() is None
 
 
 @pytest.mark.parametrize(("bad", "calls"), [([2], [1]), ([math.nan], [1]), ([-1], [1]), ([0, 0], [1])])
@@ -67,9 +67,30 @@ def test_units_that_cannot_be_are_refused(bad, calls):
 
 
 def test_halves_of_no_block_with_a_choice_say_nothing():
-    nothing = HalfSums.of([Counts(), Counts(9, 0, 3, 0), Counts(5, 5, 0, 0), Counts(5, 5, 5, 5)])
+    mute = [Counts(), Counts(9, 0, 3, 0), Counts(5, 5, 0, 0), Counts(5, 5, 5, 5), Counts(1, 0, 1, 0)]
+    nothing = HalfSums.of(sum(map(Excess.of, mute), Excess()))
     assert nothing == HalfSums()
     assert (nothing + nothing).design_effect() is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 4), max_size=6), st.randoms(use_true_random=False))
+def test_strata_of_a_block_add_up_in_any_order(tables, random):
+    strata = [Excess.of(Counts(n_b, n_c, min(k_b, n_b), min(k_c, n_c))) for n_b, n_c, k_b, k_c in tables]
+    whole = sum(strata, Excess())
+    random.shuffle(strata)
+    shuffled = sum(strata, Excess())
+    assert (shuffled.excess, shuffled.variance) == pytest.approx((whole.excess, whole.variance), abs=1e-9)
+    assert whole.variance >= 0
+
+
+def test_all_outcomes_of_a_stratum_have_the_mean_and_the_variance_that_it_says():
+    n_b, n_c, k = 12, 8, 6
+    tables = [Counts(n_b, n_c, k - j, j) for j in range(k + 1)]
+    chance = np.exp([emix.log_likelihood(table, np.zeros(1))[0] for table in tables])
+    found = np.array([Excess.of(table).excess for table in tables])
+    assert chance @ found == pytest.approx(0, abs=1e-12)
+    assert chance @ found**2 == pytest.approx(Excess.of(tables[0]).variance)
 
 
 def test_random_halves_show_the_same_design_effect_as_their_units():
@@ -79,7 +100,7 @@ def test_random_halves_show_the_same_design_effect_as_their_units():
         other = rng.random(300) < 0.5
         whole += UnitSums.of(bad, calls)
         counts = [int(sums[who].sum()) for sums in (calls, bad) for who in (~other, other)]
-        halves += HalfSums.of([Counts(*counts)])
+        halves += HalfSums.of(Excess.of(Counts(*counts)))
     assert halves.design_effect() == pytest.approx(whole.design_effect(), rel=4 * math.sqrt(2 / 400))
 
 

@@ -96,6 +96,41 @@ class UnitSums:
 
 
 @dataclass(frozen=True, slots=True)
+class Excess:
+    """By how much one random half of the units had more bad events than its share; adds up within a block.
+
+    Parameters
+    ----------
+    excess
+        Bad events above what the totals of each stratum give it.
+    variance
+        Of it, if calls were independent.
+    """
+
+    excess: float = 0.0
+    variance: float = 0.0
+
+    @classmethod
+    def of(cls, counts: Counts) -> Self:
+        """Excess in one stratum.
+
+        Parameters
+        ----------
+        counts
+            With one half of the units as baseline and the other as candidate. They are compared within strata
+            only, as variants are.
+        """
+        n, k = counts.n_baseline + counts.n_candidate, counts.k_baseline + counts.k_candidate
+        if n < 2:
+            return cls()
+        expected = counts.n_candidate * k / n
+        return cls(counts.k_candidate - expected, expected * counts.n_baseline * (n - k) / (n * (n - 1)))
+
+    def __add__(self, other: "Excess") -> "Excess":
+        return Excess(self.excess + other.excess, self.variance + other.variance)
+
+
+@dataclass(frozen=True, slots=True)
 class HalfSums:
     """What blocks of time say of two random halves of the units that had the same variant.
 
@@ -105,7 +140,7 @@ class HalfSums:
         Blocks that had something to compare. A block must be long beside the time that a unit stays: what
         one unit does in two blocks is missed.
     squares
-        Sum over blocks of the squared excess of one half's bad events.
+        Sum over blocks of the squared excess.
     variance
         Sum of the variances that these had if calls were independent.
     """
@@ -115,24 +150,9 @@ class HalfSums:
     variance: float = 0.0
 
     @classmethod
-    def of(cls, strata: list[Counts]) -> Self:
-        """Sums of one block.
-
-        Parameters
-        ----------
-        strata
-            Its strata, with one half of the units as baseline and the other as candidate. They are compared
-            within strata only, as variants are.
-        """
-        excess, variance = 0.0, 0.0
-        for s in strata:
-            n, k = s.n_baseline + s.n_candidate, s.k_baseline + s.k_candidate
-            if n > 1:
-                excess += s.k_candidate - s.n_candidate * k / n
-                variance += s.n_candidate * s.n_baseline * k * (n - k) / (n * n * (n - 1))
-        if not math.isfinite(variance):
-            raise InvariantBroken(f"counts of halves are no numbers: {strata}")
-        return cls(int(variance > 0), excess**2, variance)
+    def of(cls, block: Excess) -> Self:
+        """Sums of one block that is complete."""
+        return cls(int(block.variance > 0), block.excess**2, block.variance)
 
     def __add__(self, other: "HalfSums") -> "HalfSums":
         return HalfSums(
