@@ -78,22 +78,22 @@ def test_nobody_starts_a_rollout_in_a_freeze(paused):
 
 
 def test_a_time_limit_does_not_count_the_time_of_a_freeze():
-    spec = frozen(10 * MINUTE, 70 * MINUTE, max_duration_us=HOUR, metrics=[rate(promotion_margin=1.11)])
+    spec = frozen(5 * MINUTE, 20 * MINUTE, max_duration_us=10 * MINUTE, metrics=[rate(promotion_margin=1.11)])
     drive = Drive(spec).serve_until("holding", calls=40)
-    assert drive.command.ts == START + 2 * HOUR
+    assert drive.command.ts == START + 25 * MINUTE
 
 
 def test_an_inconclusive_end_promotes_nobody_in_a_freeze():
     spec = frozen(
-        50 * MINUTE,
-        3 * HOUR,
-        max_duration_us=HOUR,
+        5 * MINUTE,
+        HOUR,
+        max_duration_us=10 * MINUTE,
         on_inconclusive="promote",
         metrics=[rate(promotion_margin=1.11)],
         steps=[Step(weight_bp=5_000, min_calls=100)],
     )
     drive = Drive(spec).serve_until("succeeded", calls=40)
-    assert drive.of(type(drive.command))[-1].ts == START + 3 * HOUR + 10 * MINUTE
+    assert drive.of(type(drive.command))[-1].ts == START + HOUR + 5 * MINUTE
 
 
 spans = st.lists(

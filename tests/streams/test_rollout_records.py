@@ -1,9 +1,10 @@
 """The records that the rollout machine writes."""
 
-from tests.streams.drive import HOUR, Drive, latency, rate, reached, rollout
+import pytest
+from tests.streams.drive import HOUR, START, Drive, latency, rate, reached, rollout
 
 from tidegate import codec
-from tidegate.records import Alert, DeploymentCommand
+from tidegate.records import Alert, DeploymentCommand, Freeze, Step
 from tidegate_streams.frozen import freeze, thaw
 
 
@@ -37,20 +38,42 @@ def test_every_command_is_complete_and_can_be_written():
             assert codec.decode(codec.encode(record)) == record
 
 
-def test_the_same_journal_gives_the_same_commands_through_any_number_of_restarts():
+PLANS = {
+    "canary": {},
+    "gates": {
+        "steps": [
+            Step(weight_bp=1_000, min_calls=50, approval=True),
+            Step(weight_bp=5_000, min_duration_us=10**8),
+        ],
+        "freezes": [Freeze(starts_at=START + 10**8, ends_at=START + 2 * 10**8)],
+    },
+    "blue_green": {"strategy": "blue_green", "steps": [Step(weight_bp=9_000, min_duration_us=10**8)]},
+    "rolling": {"strategy": "rolling", "steps": [Step(weight_bp=bp, min_calls=50) for bp in (3_000, 6_000)]},
+    "ab": {"strategy": "ab", "steps": [Step(weight_bp=5_000, min_calls=50)]},
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_same_journal_gives_the_same_commands_through_any_number_of_restarts(plan):
     def play(restart):
-        drive = Drive(rollout(metrics=[rate(), latency()]), seed=5)
+        drive = Drive(rollout(metrics=[rate(), latency()], **PLANS[plan]), seed=5)
         for i in range(60):
             drive.serve(1, histograms={"latency_us": {700 + i % 7: 300, 760: 20}}, users={i: 2})
+            if i == 12:
+                drive.act("approve")
             if i == 20:
                 drive.act("pause")
                 drive.act("abort", generation=2)
             if i == 24:
                 drive.act("resume")
+            if i == 50:
+                drive.act("rollback")
             if restart:
                 drive.state = thaw(freeze(drive.state).pack())
+        drive.spec(rollout(generation=3, name="once-more"))
         return drive
 
     straight, restarted = play(False), play(True)
     assert freeze(restarted.state).pack() == freeze(straight.state).pack()
     assert restarted.outputs == straight.outputs
+    assert len(straight.actions) > 3

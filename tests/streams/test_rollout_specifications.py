@@ -13,6 +13,8 @@ from tidegate.records import DeploymentCommand, DeploymentStatus, Filter, Rollou
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
+ROLES = ("baseline", "candidate")
+
 
 def test_a_new_generation_starts_afresh_and_revisions_continue():
     drive = Drive(rollout()).serve(8)
@@ -65,7 +67,7 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
         ({"metrics": [rate(muted=True)]}, "no metric has effect"),
         ({"metrics": [rate(kind="mean")]}, "only rates and quantiles decide"),
         ({"metrics": [rate(), rate()]}, "error_rate is listed twice"),
-        ({"metrics": [rate("eror_rate")]}, "eror_rate: there is no such metric"),
+        ({"metrics": [rate("eror_rate")]}, "no such metric, did you mean error_rate?"),
         ({"metrics": [latency(quantiles=[])]}, "no quantiles are named"),
         ({"metrics": [latency(quantiles=[1.0])]}, "quantiles lie above 0 and below 1"),
         ({"metrics": [rate(kind="quantile")]}, "it is a rate, not a quantile"),
@@ -83,7 +85,11 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
         ({"steps": [Step(weight_bp=10_000)]}, "step 1 sends 100 %"),
         ({"steps": [Step(weight_bp=500, mirror_bp=1)]}, "step 1 both serves and mirrors"),
         ({"filters": [Filter(dimension="app", op="eq")]}, "filters are not there yet"),
-        ({"variants": [Variant(name="june", role=r) for r in ("baseline", "candidate")]}, "called june"),
+        ({"variants": [Variant(name="june", role=r) for r in ROLES]}, "called june"),
+        (
+            {"variants": [Variant(name=r, role=r, provider="x") for r in ROLES]},
+            "a rollout onto itself decides",
+        ),
         ({"max_duration_us": 0}, "leaves no time"),
         ({"on_inconclusive": "pray"}, "cannot mean 'pray'"),
         ({"assignment_unit": "planet"}, "assigned by 'planet'"),

@@ -104,7 +104,7 @@ def test_an_ab_test_promotes_what_is_better_beyond_doubt():
     assert "june is promoted: it is better than march in abstain_rate beyond doubt" in drive.command.reason
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_ab_test_of_the_same_thing_ends_inconclusive(seed):
     drive = compared(Drive(rollout(**AB), seed=seed), 1.0)
     assert drive.actions == ["start", "hold"]

@@ -4,10 +4,13 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from difflib import get_close_matches
 
-from tidegate.metrics import find
+from tidegate.metrics import CATALOGUE, find
 from tidegate.records import DecisionMetric, Rollout, Step
 from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts.outputs import identity
 from tidegate_streams.rollouts.strategies import STRATEGIES
 
 _UNITS = ("user", "session", "tenant", "request")
@@ -59,6 +62,9 @@ def _of_variants(spec: Rollout) -> Iterator[str]:
     roles = sorted(variant.role for variant in spec.variants)
     if roles != ["baseline", "candidate"]:
         yield f"one baseline is compared with one candidate, here are {', '.join(roles) or 'none'}"
+    definitions = {identity(replace(variant, name="")) for variant in spec.variants}
+    if len(spec.variants) > 1 and len(definitions) == 1 and definitions != {""}:
+        yield "its variants are the same thing: a rollout onto itself decides nothing"
     for name in _repeated(variant.name for variant in spec.variants):
         yield f"two variants are called {name}: a variant cannot be compared with itself, rename one"
 
@@ -105,7 +111,8 @@ def _of_metrics(metrics: list[DecisionMetric]) -> Iterator[str]:
 def _of_metric(metric: DecisionMetric) -> Iterator[str]:
     known = find(metric.name)
     if known is None:
-        yield "there is no such metric"
+        near = get_close_matches(metric.name, CATALOGUE, n=1)
+        yield "there is no such metric" + (f", did you mean {near[0]}?" if near else "")
         return
     if metric.kind not in ("rate", "quantile"):
         yield "only rates and quantiles decide"
