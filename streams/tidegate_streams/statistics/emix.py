@@ -21,7 +21,7 @@ A margin in points or percent is no odds ratio: then `HARM` and `SAFE` hold what
 order, and the e-values are read from them alike.
 
 Assumptions: units are exchangeable within a stratum, and assigned at random. It lies when units depend
-on each other (many calls of one session): then a curve wants tempering by the design effect first.
+on each other (many calls of one session): then a curve wants tempering first, see `dependence`.
 
 References
 ----------
