@@ -149,7 +149,7 @@ def log_likelihood(counts: Counts, log_psi: Floats) -> Floats:
     O(g w), where w is the width of the support, or of the part of it that the odds ratios reach; of huge
     strata each odds ratio takes its own part only. All 74 points of a stratum with 10 % canary and 5 % bad
     events took 25 us at 100 units, 33 us at 1,000, 153 us at 10,000 and 1.4 ms at a million; with equal arms
-    and 20 % bad events 28, 70 and 774 us, and 3.0 ms (CPU time, one core of a shared machine).
+    and 20 % bad events 28, 70 and 774 us, and 6 ms (CPU time, one core of a shared machine).
     """
     n_b, n_c, k_c = counts.n_baseline, counts.n_candidate, counts.k_candidate
     k = counts.k_baseline + k_c
