@@ -129,6 +129,12 @@ class _Columns:
         file = io.BytesIO()
         fastavro.writer(file, versions.plain_times(versions.container_schema(version)), [])
         self.header = file.getvalue()
+        self.record = _record_of(field["name"] for field in version.source["fields"])
+        self.wanted = [
+            field["name"]
+            for field in version.source["fields"]
+            if field["name"] in fitting.fields(self.record)
+        ]
 
     def of(self, blocks: Iterable[Any]) -> pl.DataFrame:
         sync = self.header[-16:]
@@ -136,7 +142,7 @@ class _Columns:
         for block in blocks:
             data = block.bytes_.getvalue()
             parts += [_long(block.num_records), _long(len(data)), data, sync]
-        return pl.read_avro(io.BytesIO(b"".join(parts)))
+        return pl.read_avro(io.BytesIO(b"".join(parts)), columns=self.wanted)
 
 
 def _long(value: int) -> bytes:

@@ -35,7 +35,8 @@ from tidegate_streams.backtest import fitting
 from tidegate_streams.backtest.fitting import ROW
 from tidegate_streams.backtest.pieces import Piece, identified
 
-_BYTES = 8 << 20
+_BYTES = 32 << 20
+_ALONE = 1_000
 _RECORDS = {kind: record.__name__ for kind, record in intake.KINDS.items()}
 
 
@@ -64,15 +65,25 @@ def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) ->
     """
     first, done = 1, 0
     while lines := file.readlines(_BYTES):
-        data = b"".join(lines)
-        done += len(data)
-        pieces = _as_columns(data, first, len(lines), stand_ins)
-        for record, events, refused in pieces or _line_by_line(data, first, stand_ins):
+        done += sum(map(len, lines))
+        for record, events, refused in _read(lines, first, stand_ins):
             yield Piece(record, events, refused, done / size, name)
         first += len(lines)
 
 
 _Read = tuple[str, pl.DataFrame, pl.DataFrame]
+
+
+def _read(lines: list[bytes], first: int, stand_ins: Mapping[str, str]) -> Iterator[_Read]:
+    """Read lines at once; where that fails, halve them until few are left to be looked at one by one."""
+    data, middle = b"".join(lines), len(lines) // 2
+    if (columns := _as_columns(data, first, len(lines), stand_ins)) is not None:
+        yield from columns
+    elif len(lines) <= _ALONE:
+        yield from _line_by_line(data, first, stand_ins)
+    else:
+        yield from _read(lines[:middle], first, stand_ins)
+        yield from _read(lines[middle:], first + middle, stand_ins)
 
 
 def _as_columns(data: bytes, first: int, lines: int, stand_ins: Mapping[str, str]) -> list[_Read] | None:
