@@ -9,7 +9,7 @@ JARS   := infra/kafka/target/jars/.complete
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-long faults fuzz lint bench clean setup jars check-python check-java
+.PHONY: run test test-long faults fuzz lint bench bench-decisions bench-real-cases bench-late-truth clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
@@ -35,6 +35,15 @@ lint: setup  ## Style, types and who may import whom.
 
 bench: setup jars  ## Benchmarks beside named peers; prints the table and saves it as JSON.
 	$(BIN)/python -m benchmarks
+
+bench-decisions: setup  ## How often decisions are wrong and how long they take, simulated, beside the rules people use.
+	$(BIN)/python -m benchmarks.decisions --json benchmarks/results/decisions.json --markdown benchmarks/results/decisions.md
+
+bench-real-cases: setup  ## Verdicts on recorded data beside what is known of it; writes docs/real-cases.md.
+	$(BIN)/python -m benchmarks.real_cases
+
+bench-late-truth: setup  ## False rollbacks when the records of one variant come late.
+	$(BIN)/python -m benchmarks.late_truth
 
 setup: $(VENV)/.complete
 
