@@ -9,7 +9,7 @@ from tidegate import codec
 from tidegate.errors import ContractError, Refused
 from tidegate.limits import check_control
 from tidegate.records import DeploymentStatus, Rollout, RolloutAction, RolloutProgress
-from tidegate.series import deployment_key
+from tidegate.series import deployment_key, specification_id
 from tidegate.topics import ACTIONS, DEPLOYMENTS, PROGRESS, ROLLOUTS, STATUS
 from tidegate_infra.kafka import scan
 from tidegate_infra.kafka.outgoing import Outgoing, send
@@ -109,6 +109,13 @@ def refusal(settings: Settings, action: RolloutAction, timeout_seconds: float) -
         if time.monotonic() > deadline:
             break
     return None
+
+
+def refused(settings: Settings, spec: Rollout) -> str | None:
+    """Return why the stream has refused a specification; None when it has not."""
+    answers = (status for _, status in scan.records(settings, STATUS) if status is not None)
+    wanted = specification_id(spec.spec_hash, spec.generation)
+    return next((answer.detail for answer in answers if answer.command_id == wanted), None)
 
 
 def history(settings: Settings, key: str) -> list[dict[str, Any]]:

@@ -75,6 +75,11 @@ def deployment_key(tenant: str, environment: str, deployment: str) -> str:
     return f"{tenant}/{environment}/{deployment}"
 
 
+def specification_id(spec_hash: str, generation: int) -> str:
+    """Return what an answer to a specification is about, so that none to its predecessor is taken for it."""
+    return f"{spec_hash}.{generation}"
+
+
 def shard_partition(shard: str, partitions: int) -> int:
     """Return the journal partition of a shard: everything compared or rolled up together is in one order."""
     return xxhash.xxh64_intdigest(shard.encode()) % partitions

@@ -23,6 +23,7 @@ from tidegate.records import (
     RolloutProgress,
     Weight,
 )
+from tidegate.series import specification_id
 from tidegate.topics import (
     ACTIONS,
     DEPLOYMENTS,
@@ -253,10 +254,28 @@ def test_lint_checks_several_files_and_names_the_errors_of_all(
     assert rows[1]["problems"][0]["line"] == 1
 
 
-def test_a_rollout_that_the_stream_has_not_seen_is_pending(cli: Any, applied: Path) -> None:
+def test_a_rollout_that_the_stream_has_not_seen_is_pending_and_one_that_it_refused_says_why(
+    cli: Any, applied: Path, settings: Settings
+) -> None:
     (view,) = cli("rollout", "show", "june", "--json").rows
     assert (view["state"], view["revision"], view["weights"], view["metrics"]) == ("pending", None, {}, [])
     assert cli("rollout", "status", "june", "--wait", "--timeout", "0.2").code == 6
+    (spec,) = stored(settings, ROLLOUTS, Rollout)
+    answer = DeploymentStatus(
+        command_id=specification_id(spec.spec_hash, spec.generation),
+        tenant="acme",
+        environment="prod",
+        deployment="answers",
+        revision=0,
+        applier="tidegate",
+        status="rejected",
+        detail="there are no steps",
+        ts=1,
+    )
+    older = dataclasses.replace(answer, command_id=specification_id(spec.spec_hash, 0), detail="of long ago")
+    publish(settings, STATUS, older, answer)
+    waited = cli("rollout", "status", "june", "--wait")
+    assert (waited.code, waited.out) == (6, "june: refused, -: there are no steps\n")
 
 
 def test_show_has_the_fields_that_scripts_depend_on(cli: Any, applied: Path, settings: Settings) -> None:

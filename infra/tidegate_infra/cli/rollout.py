@@ -22,7 +22,7 @@ from tidegate_infra.cli.options import (
 from tidegate_infra.cli.output import Format, say, time_text, watched, write_one, write_rows
 
 if TYPE_CHECKING:
-    from tidegate.records import RolloutProgress
+    from tidegate.records import Rollout, RolloutProgress
     from tidegate_infra.settings import Settings
 
 app = noun("Specifications of rollouts, where they stand, and manual actions.")
@@ -128,7 +128,7 @@ def _awaited(settings: "Settings", view: dict[str, Any], timeout_seconds: float 
     from tidegate.series import deployment_key
     from tidegate.topics import PROGRESS
     from tidegate_infra import rollout_log
-    from tidegate_infra.cli.rollout_view import ENDED, shown
+    from tidegate_infra.cli.rollout_view import ENDED
     from tidegate_infra.kafka import scan
 
     key = deployment_key(view["tenant"], view["environment"], view["deployment"])
@@ -141,7 +141,7 @@ def _awaited(settings: "Settings", view: dict[str, Any], timeout_seconds: float 
             rank = scan.RANKS[PROGRESS]
             newest = step[1] if newest is None or rank(step[1]) > rank(newest) else newest
         elif step is None:
-            view = shown(spec, newest) if spec or newest else view
+            view = _joined(settings, spec, newest) if spec or newest else view
             if view["state"] in ENDED:
                 break
             if said != (said := f"{view['state']}: {view['reason']}"):
@@ -186,16 +186,26 @@ rollout_action.add_to(app)
 
 def _views(settings: "Settings") -> dict[str, dict[str, Any]]:
     from tidegate_infra import rollout_log
-    from tidegate_infra.cli.rollout_view import shown
 
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
-    return {key: shown(specs.get(key), progress.get(key)) for key in sorted({*specs, *progress})}
+    keys = sorted({*specs, *progress})
+    return {key: _joined(settings, specs.get(key), progress.get(key)) for key in keys}
 
 
 def _view(settings: "Settings", name: str, tenant: str | None, environment: str | None) -> dict[str, Any]:
     from tidegate_infra import rollout_log
-    from tidegate_infra.cli.rollout_view import found, shown
+    from tidegate_infra.cli.rollout_view import found
 
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
     key = found(name, specs, progress, tenant, environment)
-    return shown(specs.get(key), progress.get(key))
+    return _joined(settings, specs.get(key), progress.get(key))
+
+
+def _joined(
+    settings: "Settings", spec: "Rollout | None", progress: "RolloutProgress | None"
+) -> dict[str, Any]:
+    from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import is_pending, shown
+
+    refusal = rollout_log.refused(settings, spec) if spec is not None and is_pending(spec, progress) else None
+    return shown(spec, progress, refusal)

@@ -12,13 +12,23 @@ from tidegate_infra.cli.output import cell, table, time_text
 PENDING = "pending"
 """State of a specification that the stream has not looked at yet."""
 
+REFUSED = "refused"
+"""State of a specification that the stream did not take up; what was in force before still is."""
+
 # A command that promotes or rolls back is final; what comes after it only waits until the change has settled.
 PROMOTED = frozenset({"promoting", "succeeded"})
 ROLLED_BACK = frozenset({"rolling_back", "rolled_back"})
-ENDED = PROMOTED | ROLLED_BACK | {"aborted", "superseded"}
+ENDED = PROMOTED | ROLLED_BACK | {"aborted", "superseded", REFUSED}
 
 
-def shown(spec: Rollout | None, progress: RolloutProgress | None) -> dict[str, Any]:
+def is_pending(spec: Rollout | None, progress: RolloutProgress | None) -> bool:
+    """Whether the stream says nothing of the newest specification."""
+    return spec is not None and (progress is None or progress.generation != spec.generation)
+
+
+def shown(
+    spec: Rollout | None, progress: RolloutProgress | None, refusal: str | None = None
+) -> dict[str, Any]:
     """Join a specification and where it stands, as ``rollout show --json`` prints it.
 
     Parameters
@@ -27,6 +37,8 @@ def shown(spec: Rollout | None, progress: RolloutProgress | None) -> dict[str, A
         The newest specification; None when it was deleted.
     progress
         Where the deployment's rollout stands; None before the first look.
+    refusal
+        Why the stream refused the specification.
 
     Returns
     -------
@@ -36,15 +48,18 @@ def shown(spec: Rollout | None, progress: RolloutProgress | None) -> dict[str, A
     """
     head = spec or progress
     assert head is not None
-    current = progress if spec is None or (progress and progress.generation == spec.generation) else None
+    current = None if is_pending(spec, progress) else progress
+    waits = PENDING, "the stream has not taken the specification up yet"
+    if refusal is not None:
+        waits = REFUSED, refusal
     return {
         "name": head.name if isinstance(head, Rollout) else head.rollout,
         "tenant": head.tenant,
         "environment": head.environment,
         "deployment": head.deployment,
         "generation": head.generation,
-        "state": current.state if current else PENDING,
-        "reason": current.reason if current else "the stream has not taken the specification up yet",
+        "state": current.state if current else waits[0],
+        "reason": current.reason if current else waits[1],
         "revision": progress.revision if progress else None,
         "step": current.step if current else None,
         "steps": current.steps if current else len(spec.steps) if spec else None,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tidegate.errors import InvariantBroken
 from tidegate.records import Rollout, RolloutAction, RolloutProgress
-from tidegate.series import deployment_key
+from tidegate.series import deployment_key, specification_id
 from tidegate_streams import alerts
 from tidegate_streams.rollouts import admission, freezes, outputs, reasons, silence, soundness, verdicts
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
@@ -44,6 +44,7 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         The next state, and records to publish: command, progress, alerts, or a refusal.
     """
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    spec_id = specification_id(spec.spec_hash, spec.generation)
     before = state or State(key)
     now_us = spec.ts if at.watermark_us is None else at.watermark_us
     known = before.spec
@@ -52,13 +53,13 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
             return before, []
         if spec.generation <= known.generation:
             detail = reasons.stale(spec.generation, known.generation)
-            return before, [outputs.refusal(before, spec.spec_hash, "rejected", detail, now_us)]
+            return before, [outputs.refusal(before, spec_id, "rejected", detail, now_us)]
     problem = soundness.objection(spec)
     doubt = None if problem else admission.doubt(spec, before.reference, before.looked_until_us)
     if doubt and not spec.force:
         problem = reasons.undecidable(doubt)
     if problem:
-        return before, [outputs.refusal(before, spec.spec_hash, "rejected", problem, now_us)]
+        return before, [outputs.refusal(before, spec_id, "rejected", problem, now_us)]
     published: Outputs = []
     if before.state in MOVING:
         before, published = follow(before, "superseded", at, now_us, reasons.superseded(spec))
