@@ -66,18 +66,19 @@ def _served(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
     served = {one.variant: one for one in progress.exposure}
     here = served[new].calls_step if new in served else 0
     total, units = (served[new].calls, served[new].units) if new in served else (0, None)
-    yield _at_least(f"step {progress.step + 1} has served", here, step.min_calls, f"calls of {new}")
-    yield _at_least("all steps have served", total, spec.min_calls, f"calls of {new}")
+    yield from _at_least(f"step {progress.step + 1} has served", here, step.min_calls, f"calls of {new}")
+    yield from _at_least("all steps have served", total, spec.min_calls, f"calls of {new}")
     if units is not None:
-        yield _at_least("all steps have served", units, spec.min_units, f"users of {new}")
+        yield from _at_least("all steps have served", units, spec.min_units, f"users of {new}")
     for i in range(progress.step + 1, len(spec.steps)):
         share = words.weight(share_bp(spec.strategy, spec.steps[i]))
         least = f" with {spec.steps[i].min_calls:,} calls of {new}" if spec.steps[i].min_calls else ""
         yield Condition(f"step {i + 1} of {len(spec.steps)} is done: {share}{least}", met=False)
 
 
-def _at_least(what: str, have: int, least: int, of: str) -> Condition:
-    return Condition(f"{what} {have:,} of {least:,} {of}", have >= least)
+def _at_least(what: str, have: int, least: int, of: str) -> Iterator[Condition]:
+    if least:
+        yield Condition(f"{what} {have:,} of {least:,} {of}", have >= least)
 
 
 def _certain(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
