@@ -14,6 +14,7 @@ from tidegate_infra import rollout_file, rollout_log
 from tidegate_infra.rollout_file import FileError, load, quantities
 from tidegate_infra.rollout_log import Present
 from tidegate_infra.settings import Settings
+from tidegate_streams.rollouts.soundness import objection
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.yaml"))
@@ -84,7 +85,9 @@ def test_a_short_file_gets_its_defaults():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_fine(path):
-    assert rollout_file.read(path).metrics
+    spec = rollout_file.read(path)
+    assert spec.metrics
+    assert objection(spec) is None
 
 
 def test_a_path_and_its_text_are_the_same_rollout():
@@ -142,6 +145,8 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("kind: Rollout", "kind: Rollout\nstrategy: big_bang", 3, 11, "strategy", "use one of canary"),
         ("minCalls: 500", "minDuration: 9m\n    maxDuration: 9m", 19, 18,
          "steps[1].maxDuration", "the step must last longer than this"),
+        ("minCalls: 500", "minDuration: 24h", 15, 1, "steps", "last at least 1440 minutes"),
+        ("minCalls: 500", "minDuration: 2h\nmaxDuration: 2h", 19, 14, "maxDuration", "leaves no time"),
         ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24, to: 2026-12-27T00:00Z}]", 3, 18,
          "freezes[0].from", "must say its time zone"),
         ("kind: Rollout", "kind: Rollout\nfreezes: [{from: 2026-12-24T08:00Z, to: soon}]", 3, 41,
@@ -256,6 +261,7 @@ def test_whatever_is_in_the_file_the_answer_is_a_rollout_or_its_problems(data):
         outcome = [str(problem) for problem in error.problems]
     else:
         outcome = spec.steps
+        assert objection(spec) is None
     assert outcome
 
 

@@ -94,6 +94,12 @@ def specification(root: Element, text: str) -> Rollout:
     ends = top.take("onInconclusive")
     if strategy == "shadow" and ends is not None and spec.on_inconclusive == "promote":
         ends.complain("a shadow promotes nobody: write hold or rollback")
+    least_us = sum(step.min_duration_us for step in steps)
+    if least_us >= spec.max_duration_us:
+        (top.take("maxDuration") or top.key("steps")).complain(
+            f"the steps last at least {least_us / 60_000_000:g} minutes together, which leaves no time to "
+            f"decide: let maxDuration be longer"
+        )
     top.close(later=("filters",))
     if root.problems.found:
         raise FileError(root.problems.found)
