@@ -67,7 +67,7 @@ def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) ->
     while lines := file.readlines(_BYTES):
         done += sum(map(len, lines))
         for record, events, refused in _read(lines, first, stand_ins):
-            yield Piece(record, events, refused, done / size, name)
+            yield Piece(record, events, refused, done / max(size, done), name)
         first += len(lines)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tidegate.limits import LATEST_US
@@ -67,7 +69,8 @@ class Tally:
     outside: int = 0
     """Events before or after the time that is looked at."""
     _bag: Bag = field(default_factory=lambda: Bag([{kind: partials.empty(kind) for kind in KINDS}]))
-    _seen: dict[str, set[int]] = field(default_factory=dict)
+    _seen: dict[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
+    """Record -> hashes of the ids of its events, sorted."""
 
     def partials(self) -> Frames:
         """Kind -> rows by shard, pane and series; those of one key may be several."""
@@ -117,12 +120,10 @@ class Tally:
 
     def _first(self, source: str, record: str, events: pl.DataFrame) -> pl.DataFrame:
         """Drop copies: an event counts once, however often it was written."""
-        seen = self._seen.setdefault(record, set())
+        seen = self._seen.get(record, np.empty(0, np.uint64))
         marks = events.get_column("event_id").hash()
-        first = marks.is_first_distinct()
-        numbers = marks.to_list()
-        if not seen.isdisjoint(numbers):
-            first &= ~pl.Series([number in seen for number in numbers], dtype=pl.Boolean)
+        values = marks.to_numpy()
+        first = marks.is_first_distinct() & ~pl.Series(_holds(seen, values))
         if not first.all():
             again = events.filter(~first)
             self.refuse(
@@ -130,7 +131,8 @@ class Tally:
                 again.select(ROW, pl.lit("duplicate").alias("reason"), ("a copy of " + pl.col("event_id"))),
             )
             events = events.filter(first)
-        seen.update(numbers)
+        # Two sorted runs, which a stable sort merges.
+        self._seen[record] = np.sort(np.concatenate([seen, np.sort(values[first.to_numpy()])]), kind="stable")
         self.events[record] += events.height
         return events
 
@@ -157,6 +159,14 @@ class Tally:
         if record == "LLMCall":
             return columns.calls(events, append_us, self.book)
         return (ratings.feedback if record == "Feedback" else ratings.evaluations)(events, append_us)
+
+
+def _holds(ordered: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: npt.NDArray[np.bool_] = ordered[at] == values
+    return found
 
 
 def _unread(spec: Rollout) -> list[str]:
