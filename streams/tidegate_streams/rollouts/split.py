@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 
@@ -55,12 +56,9 @@ class Split:
             return self
         newcomers = sample_ratio.first_seen(self.seen, list(sketches.values()))
         whole, n = sum(shares_bp.values()), sum(newcomers)
-        seen = self.seen
-        for sketch in sketches.values():
-            seen = largest(seen, sketch)
         return Split(
             self.total + sample_ratio.log_factors(newcomers, list(shares_bp.values())),
-            seen,
+            largest(self.seen, reduce(largest, sketches.values())),
             {name: self.users.get(name, 0) + new for name, new in zip(shares_bp, newcomers, strict=True)},
             {name: self.asked.get(name, 0) + n * share / whole for name, share in shares_bp.items()},
         )
