@@ -33,6 +33,7 @@ METRICS = """metrics:
   - {name: latency_us, promotionMargin: +50%}
 """
 BOOK = PriceBook.load()
+STAND_INS = {"tenant": "acme", "environment": "prod", "app": "chat", "variant": "default"}
 
 
 def call(n: int) -> LLMCall:
@@ -97,8 +98,23 @@ def in_a_file(tmp_path: Path) -> dict[str, Any]:
     lines = [json.dumps(codec.as_dict(one), default=str) for one in CALLED]
     lines += [json.dumps({"type": "evaluation"} | codec.as_dict(one), default=str) for one in CHECKED]
     path.write_text("\n".join(lines) + "\n")
-    stand_ins = {"tenant": "acme", "environment": "prod", "app": "chat", "variant": "default"}
-    return view(rollout(tmp_path), lambda _: files.read(path, stand_ins))
+    return view(rollout(tmp_path), lambda _: files.read(path, STAND_INS))
+
+
+def test_ratings_that_name_only_their_call_count_as_if_they_had_its_series(tmp_path: Path) -> None:
+    bare = [dataclasses.replace(one, series=None) for one in CHECKED]
+    stray = dataclasses.replace(bare[0], event_id="01999999-9999-7999-9999-999999999999", target_event_id="x")
+    path = tmp_path / "bare.jsonl"
+    # Before their calls, and one of them a second time with its series, as a resolver writes it.
+    written = [{"type": "evaluation"} | codec.as_dict(one) for one in [*bare, stray, CHECKED[7]]]
+    written += [codec.as_dict(one) for one in CALLED]
+    path.write_text("".join(json.dumps(line, default=str) + "\n" for line in written))
+    found = view(rollout(tmp_path), lambda _: files.read(path, STAND_INS))
+    assert found["commands"] == in_a_file(tmp_path)["commands"]
+    assert found["events"]["read"] == {"LLMCall": 600, "Evaluation": 600}
+    assert [(one["place"], one["reason"]) for one in found["events"]["named"]] == [
+        (f"{path}:601", "unresolved")
+    ]
 
 
 def test_what_kafka_holds_decides_as_a_file_of_it(kafka: str, settings: Settings, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ _RFC_3339 = "%Y-%m-%dT%H:%M:%S%.f%#z"
 
 def fields(record: str) -> list[str]:
     """Fields of a record that count, or that a rule of the contract reads."""
-    return list(dict.fromkeys(["event_id", *COLUMNS[record], *rules.columns(record)]))
+    target = [] if record == "LLMCall" else ["target_event_id"]
+    return list(dict.fromkeys(["event_id", *target, *COLUMNS[record], *rules.columns(record)]))
 
 
 def fit(

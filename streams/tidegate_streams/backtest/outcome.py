@@ -131,12 +131,13 @@ class Outcome:
         ]
         said = table(rows, ("time", "revision", "command", "weights", "reason"))
         compared = ", ".join(f"{calls:,} of {variant}" for variant, calls in self.compared.items())
-        after = f"after {sum(self.compared.values()):,} compared calls ({compared})" if compared else ""
+        after = f" after {sum(self.compared.values()):,} compared calls ({compared})" if compared else ""
         seconds = "" if self.seconds is None else f" and {self.seconds:,.0f} s of event time"
         decided = (
             self.decision.action if self.decision else f"none: {cell(self.progress and self.progress.state)}"
         )
-        said += ["", f"decision    {decided} {after}{seconds}", f"because     {self.reason}"]
+        said += [""] if said else []
+        said += [f"decision    {decided}{after}{seconds}", f"because     {self.reason}"]
         if self.progress:
             said += ["", *(row.sentence for row in self._last_evidence())]
         return said

@@ -11,6 +11,7 @@ import polars as pl
 
 from tidegate.limits import LATEST_US
 from tidegate.records import Rollout
+from tidegate.series import DIMENSIONS, comparable
 from tidegate_infra.prices import PriceBook
 from tidegate_streams import partials
 from tidegate_streams.aggregate import columns, ratings
@@ -30,6 +31,21 @@ _READ_BY = {
     "output_tokens": {"output_tokens", "cost_usd", "tpot_us"},
 }
 """Field of a call -> the metrics that its distribution takes part in."""
+
+_SOURCE = "_source"
+_SERIES = pl.struct(
+    *(name for name in DIMENSIONS if name != "tenant"),
+    "assignment_hash",
+    "assignment_revision",
+    comparable=comparable(
+        pl.col("traffic"),
+        pl.col("assignment_reason").fill_null(""),
+        pl.col("attempt"),
+        pl.col("cache_hit"),
+        pl.col("head_sampled"),
+    ),
+)
+"""What a call hands on to its ratings."""
 
 
 class Refusal(NamedTuple):
@@ -71,9 +87,16 @@ class Tally:
     _bag: Bag = field(default_factory=lambda: Bag([{kind: partials.empty(kind) for kind in KINDS}]))
     _seen: dict[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
     """Record -> hashes of the ids of its events, sorted."""
+    _lonely: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    """Record -> ratings that came without the series of their call."""
+    _series: list[pl.DataFrame] = field(default_factory=list)
+    """Of the deployment's calls, kept only for metrics that ratings are for."""
 
     def partials(self) -> Frames:
         """Kind -> rows by shard, pane and series; those of one key may be several."""
+        for record, frames in self._lonely.items():
+            self._resolve(record, pl.concat(frames))
+        self._lonely.clear()
         return self._bag.rows()
 
     def refuse(self, source: str, broken: pl.DataFrame) -> None:
@@ -106,13 +129,43 @@ class Tally:
         )
         wanted = self._is_wanted(time_us)
         self.outside += events.height - int(wanted.sum())
-        events = self._ours(source, record, self._first(source, record, events.filter(wanted)))
-        if events.height:
-            if record == "LLMCall":
-                unread = (pl.lit(None, events.schema[name]).alias(name) for name in _unread(self.spec))
-                events = events.with_columns(unread)
-            shrunk = self._shrunk(record, events, events.get_column("_append"))
-            self._bag.add({shrunk.kind: shrunk.frame.drop(RANGE)})
+        events = events.filter(wanted)
+        if record != "LLMCall":
+            lonely = events.filter(pl.col("series").is_null()).with_columns(pl.lit(source).alias(_SOURCE))
+            self._lonely.setdefault(record, []).append(lonely)
+            events = events.filter(pl.col("series").is_not_null())
+        self._count(source, record, events)
+
+    def _count(self, source: str, record: str, events: pl.DataFrame) -> None:
+        events = self._ours(record, self._first(source, record, events))
+        if events.is_empty():
+            return
+        if record == "LLMCall":
+            if _asks_ratings(self.spec):
+                self._series.append(events.select("tenant", target_event_id="event_id", series=_SERIES))
+            unread = (pl.lit(None, events.schema[name]).alias(name) for name in _unread(self.spec))
+            events = events.with_columns(unread)
+        shrunk = self._shrunk(record, events, events.get_column("_append"))
+        self._bag.add({shrunk.kind: shrunk.frame.drop(RANGE)})
+
+    def _resolve(self, record: str, lonely: pl.DataFrame) -> None:
+        """Count ratings under the series of the calls that they name, unless they came with it as well."""
+        lonely = lonely.unique("event_id", keep="first", maintain_order=True)
+        seen = self._seen.get(record, np.empty(0, np.uint64))
+        lonely = lonely.filter(~_holds(seen, lonely.get_column("event_id").hash().to_numpy()))
+        if not _asks_ratings(self.spec):
+            self.events[record] += lonely.height
+            return
+        none = pl.DataFrame(
+            schema={"tenant": pl.String, "target_event_id": pl.String, "series": pl.Struct({})}
+        )
+        calls = pl.concat(self._series) if self._series else none
+        found = lonely.drop("series").join(calls, on=["tenant", "target_event_id"], how="left")
+        for (source,), part in found.partition_by(_SOURCE, as_dict=True).items():
+            unknown = part.filter(pl.col("series").is_null())
+            detail = pl.lit("the call that it rates is not among those of the deployment").alias("detail")
+            self.refuse(str(source), unknown.select(ROW, pl.lit("unresolved").alias("reason"), detail))
+            self._count(str(source), record, part.filter(pl.col("series").is_not_null()))
 
     def _is_wanted(self, time_us: pl.Series) -> pl.Series:
         since_us = 0 if self.since_us is None else self.since_us
@@ -136,17 +189,10 @@ class Tally:
         self.events[record] += events.height
         return events
 
-    def _ours(self, source: str, record: str, events: pl.DataFrame) -> pl.DataFrame:
+    def _ours(self, record: str, events: pl.DataFrame) -> pl.DataFrame:
         """Keep what the rollout's deployment did."""
-        of: Callable[[str], pl.Expr] = pl.col
-        if record != "LLMCall":
-            lonely = pl.col("series").is_null()
-            detail = pl.lit("it does not say to what series its call belongs")
-            reason = pl.lit("unresolved").alias("reason")
-            self.refuse(source, events.filter(lonely).select(ROW, reason, detail.alias("detail")))
-            events = events.filter(~lonely)
-            of = _of_series
         spec = self.spec
+        of: Callable[[str], pl.Expr] = pl.col if record == "LLMCall" else pl.col("series").struct.field
         ours = events.filter(
             pl.col("tenant") == spec.tenant,
             of("environment") == spec.environment,
@@ -169,11 +215,11 @@ def _holds(ordered: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> n
     return found
 
 
+def _asks_ratings(spec: Rollout) -> bool:
+    return any(metric.name.startswith(("feedback.", "evaluation.")) for metric in spec.metrics)
+
+
 def _unread(spec: Rollout) -> list[str]:
     """Fields of a call that no metric of the rollout reads: they need not be added up."""
     named = {metric.name for metric in spec.metrics}
     return [field for field, metrics in _READ_BY.items() if not metrics & named]
-
-
-def _of_series(dimension: str) -> pl.Expr:
-    return pl.col("series").struct.field(dimension)
