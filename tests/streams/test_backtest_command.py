@@ -116,6 +116,22 @@ def test_what_does_not_count_is_counted_by_reason_and_named(rollout: Path, tmp_p
     assert f"{file}:51: duplicate: a copy of id-49" in err
 
 
+def test_the_time_that_is_looked_at_can_be_bounded(rollout: Path, tmp_path: Path) -> None:
+    file = history(tmp_path / "h.parquet", 0.2)
+    _, view, err = asked(rollout, file, "--since", "2025-10-09T08:54:20Z", "--until", T0 + 2 * MINUTE)
+    assert T0 + MINUTE == 1_760_000_060_000_000
+    assert (view["events"]["read"], view["events"]["outside"]) == ({"LLMCall": 1_200}, 4_800)
+    assert "4,800 lie outside" in err
+    assert run(rollout, file, "--since", "yesterday").exit_code == 2
+
+
+def test_a_rollout_of_other_variants_is_told_which_there_are(rollout: Path, tmp_path: Path) -> None:
+    rollout.write_text(ROLLOUT.replace("june:", "july:").replace("metadata:", "paused: true\nmetadata:"))
+    code, view, err = asked(rollout, history(tmp_path / "h.parquet", 0.2))
+    assert (code, view["rollout"]["state"]) == (6, "progressing")
+    assert "calls of variants that the rollout does not name: 3,000 of june; it names march and july" in err
+
+
 def test_the_same_file_twice_counts_once(rollout: Path, tmp_path: Path) -> None:
     file = history(tmp_path / "h.parquet", 0.2)
     once, twice = asked(rollout, file)[1], asked(rollout, file, file)[1]

@@ -100,6 +100,7 @@ def backtest(
     _say_what_did_not_count(tally)
     if outcome.refusal:
         say(f"the stream would refuse this rollout: {outcome.refusal}")
+    _say_what_is_not_named(drive.by_variant(rows), spec)
     if assignment is Assignment.RECORDED:
         _say_what_was_not_commanded(obeyed, outcome)
     if png is not None:
@@ -125,7 +126,8 @@ def _read(file: Path) -> "Rollout":
     from tidegate_infra import rollout_file
 
     try:
-        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest")
+        # Nobody is there who could resume it.
+        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest", paused=False)
     except rollout_file.FileError as error:
         say(str(error))
         raise typer.Exit(error.exit_code) from None
@@ -190,6 +192,14 @@ def _say_what_did_not_count(tally: "Tally") -> None:
     elsewhere = f"; {tally.elsewhere:,} are of other deployments" if tally.elsewhere else ""
     outside = f"; {tally.outside:,} lie outside the time that is looked at" if tally.outside else ""
     say(f"read: {read}{elsewhere}{outside}")
+
+
+def _say_what_is_not_named(calls: dict[str, int], spec: "Rollout") -> None:
+    named = [variant.name for variant in spec.variants]
+    strange = {variant: n for variant, n in calls.items() if variant not in named}
+    if strange:
+        said = ", ".join(f"{n:,} of {variant}" for variant, n in strange.items())
+        say(f"calls of variants that the rollout does not name: {said}; it names {' and '.join(named)}")
 
 
 def _say_what_was_not_commanded(obeyed: dict[int, int], outcome: "Outcome") -> None:

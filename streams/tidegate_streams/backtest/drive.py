@@ -72,6 +72,11 @@ def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[An
         yield _beat(pane_us + PANE_US)
 
 
+def by_variant(rows: Frames) -> dict[str, int]:
+    """Return how many calls each variant served."""
+    return dict(rows["calls"].group_by("variant").agg(pl.col("calls").sum()).sort("variant").rows())
+
+
 def released(rows: Frames, *, as_if_assigned: bool = False) -> Frames:
     """Add up what decisions do not tell apart, for all panes at once.
 
