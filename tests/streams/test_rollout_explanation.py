@@ -1,9 +1,9 @@
 """What explain says: why this state, what each metric shows, and what a promotion would take."""
 
 import pytest
-from tests.streams.drive import Drive, latency, rate, reached, rollout
+from tests.streams.drive import SECOND, START, Drive, latency, rate, reached, rollout
 
-from tidegate.records import Step
+from tidegate.records import Freeze, Step
 from tidegate_streams.rollouts.explanation import conditions, explained, lines
 
 POINTS = {"margin_kind": "absolute", "rollback_margin": 0.01, "promotion_margin": 0.03}
@@ -56,6 +56,18 @@ def test_all_conditions_are_met_by_the_look_before_a_promotion() -> None:
     assert sum(not met for met in before.values()) <= 1
     assert conditions(drive.state.plan, drive.progress) == []
     assert lines(drive.state.plan, drive.progress)[-1].startswith("It has ended: ")
+
+
+def test_a_freeze_a_lasting_step_and_something_better_are_conditions_where_they_are_asked_for() -> None:
+    minute = 60 * SECOND
+    steps = [Step(weight_bp=1_000, min_calls=50), Step(weight_bp=5_000, min_duration_us=30 * minute)]
+    drive = Drive(rollout(steps=steps, freezes=[Freeze(starts_at=START, ends_at=START + minute)])).serve(2)
+    assert "the freeze is over: 2023-11-14 22:14 UTC" in listed(drive)
+    assert "step 2 of 2 is done: 50 %, at least 30 min" in listed(drive)
+    drive = Drive(rollout(strategy="ab", steps=[Step(weight_bp=5_000, min_calls=10**6)])).serve(4)
+    better = "june is better beyond doubt in something: a whole interval below 1, at 5.0 %"
+    assert listed(drive)[better] is False
+    assert listed(drive.serve(60, bad=0.3, worse=0.2))[better] is True
 
 
 def test_a_metric_that_looks_harmful_is_a_condition_of_its_own() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tidegate.records import DecisionMetric, Evidence, Rollout, RolloutProgress
 from tidegate_infra.cli.output import cell, table
 from tidegate_infra.cli.rollout_view import ENDED, shown, weights_text
-from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts import freezes, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
 from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
 
@@ -48,13 +48,17 @@ def conditions(spec: Rollout, progress: RolloutProgress) -> list[Condition]:
     """List what must be so before the candidate is promoted; nothing when the rollout has ended."""
     if progress.state in ENDED:
         return []
-    return [*_held(spec, progress), *_served(spec, progress), *_certain(spec, progress)]
+    parts = _held, _served, _certain, _better
+    return [condition for part in parts for condition in part(spec, progress)]
 
 
 def _held(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
     if progress.state == "holding":
         lets_go = "resume lets it go on" if progress.paused else "the reason above says what lets it go on"
         yield Condition(f"it is no longer held: {lets_go}", met=False)
+    thaws_us = None if progress.watermark is None else freezes.until(spec.freezes, progress.watermark)
+    if thaws_us is not None:
+        yield Condition(f"the freeze is over: {words.moment(thaws_us)}", met=False)
     gates = [i for i, step in enumerate(spec.steps) if step.approval and i >= progress.step]
     if gates:
         steps = words.joined([str(i + 1) for i in gates])
@@ -73,7 +77,9 @@ def _served(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
     for i in range(progress.step + 1, len(spec.steps)):
         share = words.weight(share_bp(spec.strategy, spec.steps[i]))
         least = f" with {spec.steps[i].min_calls:,} calls of {new}" if spec.steps[i].min_calls else ""
-        yield Condition(f"step {i + 1} of {len(spec.steps)} is done: {share}{least}", met=False)
+        lasts_us = spec.steps[i].min_duration_us
+        lasting = f", at least {words.duration(lasts_us)}" if lasts_us else ""
+        yield Condition(f"step {i + 1} of {len(spec.steps)} is done: {share}{least}{lasting}", met=False)
 
 
 def _at_least(what: str, have: int, least: int, of: str) -> Iterator[Condition]:
@@ -96,6 +102,17 @@ def _certain(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
             yield Condition(f"{metric.name} is observed", row.verdict in ("pass", "inconclusive"))
         else:
             yield _excluded(metric, row, excluded)
+
+
+def _better(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
+    if STRATEGIES[spec.strategy].end == "better":
+        guards = [row for row in progress.evidence if not row.muted]
+        alpha = words.share(spec.alpha_promotion / len(guards))
+        new = candidate(spec).name
+        yield Condition(
+            f"{new} is better beyond doubt in something: a whole interval below 1, at {alpha}",
+            met=any(row.ci_high is not None and row.ci_high < 1 for row in guards),
+        )
 
 
 def _excluded(metric: DecisionMetric, row: Evidence, excluded: float) -> Condition:
