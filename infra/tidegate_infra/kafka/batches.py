@@ -83,6 +83,7 @@ def decode_batch(
     columns: Sequence[str] | None = None,
     *,
     slow: bool = False,
+    ruled: bool = True,
     registry: codec.Registry | None = None,
 ) -> Batch:
     """Decode messages into a frame.
@@ -98,6 +99,8 @@ def decode_batch(
     slow
         Decode each record alone, with the decoder that no bytes can crash: for a range whose first try did
         not come to an end.
+    ruled
+        Refuse records that can be read and break a rule of the contract.
     registry
         Where ids of Confluent framing are looked up.
     """
@@ -110,7 +113,7 @@ def decode_batch(
     frame = evolution.closed(pl.concat(frames), record)
     if not frame.get_column("_row").is_sorted():
         frame = frame.sort("_row")
-    broken = _broken(frame, messages, record)
+    broken = _broken(frame, messages, record) if ruled else rules.NONE
     if broken.height:
         frame = frame.join(broken, on="_row", how="anti", maintain_order="left")
     refused = [Rejected(messages[row], reason, detail) for row, reason, detail in broken.iter_rows()]

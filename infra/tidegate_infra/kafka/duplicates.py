@@ -8,16 +8,17 @@ stage see the same duplicates, and after an assignment two blocks of the log reb
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
 
 from tidegate import codec
-from tidegate.errors import ContractError, DependencyUnavailable
-from tidegate.records import Evaluation, Feedback
+from tidegate.errors import DependencyUnavailable
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_infra.kafka import client
+from tidegate_infra.kafka.batches import decode_batch
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER
 from tidegate_infra.kafka.ranges import Message, Place, Range
 from tidegate_infra.settings import Settings
@@ -28,8 +29,41 @@ _BATCH = 10_000
 Identity = Hashable | None
 
 
-def key_identity(message: Message, _registry: codec.Registry | None = None) -> Identity:
-    """Identity of a call: its Kafka key, whether or not the value can be read; none without a key."""
+_RATINGS = {FEEDBACK: "Feedback", EVALUATIONS: "Evaluation"}
+_TOPICS = (CALLS, *_RATINGS)
+
+
+def identities(
+    topic: str, messages: Sequence[Message], registry: codec.Registry | None = None, *, slow: bool = False
+) -> list[Identity]:
+    """Return what tells whether messages are copies, for each; None for what is nobody's copy.
+
+    Parameters
+    ----------
+    topic
+        Calls, feedback or evaluations. A call's identity is its Kafka key, whether or not the value can be read. A rating's
+        is the record's id, and whether its series is there: it may come a second time with the series that it
+        lacked, and both are taken. It is read as what counts is read, so that no copy counts twice.
+    messages
+        Messages of one or several partitions.
+    registry
+        Where ids of Confluent framing are looked up.
+    slow
+        Read with the decoder that no bytes can crash.
+    """
+    if topic == CALLS:
+        return [_key(message) for message in messages]
+    columns = ("event_id", "series")
+    # One that breaks a rule has copies too: put back under a milder rule, they must not all count.
+    batch = decode_batch(messages, _RATINGS[topic], columns, slow=slow, ruled=False, registry=registry)
+    ids, series = batch.frame.get_column("event_id"), batch.frame.get_column("series")
+    found: list[Identity] = [None] * len(messages)
+    for row, event_id, has_series in zip(batch.rows, ids, series.is_not_null(), strict=True):
+        found[row] = (event_id, has_series, _requeued(messages[row]))
+    return found
+
+
+def _key(message: Message) -> Identity:
     key = message.key()
     if key is None:
         return None
@@ -37,29 +71,9 @@ def key_identity(message: Message, _registry: codec.Registry | None = None) -> I
     return key if source is None else (key, source)
 
 
-def rating_identity(message: Message, registry: codec.Registry | None = None) -> Identity:
-    """Identity of feedback and evaluations: the record's id, and whether its series is there.
-
-    Such a record may come a second time with the series that it lacked; both are taken. What cannot be read
-    is nobody's copy.
-    """
-    try:
-        record = codec.decode(message.value() or b"", registry, (Feedback, Evaluation))
-    except ContractError:
-        return None
-    return (record.event_id, record.series is not None, _requeued(message))
-
-
 def _requeued(message: Message) -> bytes | None:
     headers = message.headers()
     return dict(headers).get(REQUEUED_HEADER) if headers else None
-
-
-IDENTITIES: dict[str, Callable[[Message, codec.Registry | None], Identity]] = {
-    CALLS: key_identity,
-    FEEDBACK: rating_identity,
-    EVALUATIONS: rating_identity,
-}
 
 
 class Seen:
@@ -137,14 +151,19 @@ class Duplicates:
         DependencyUnavailable
             The log could not be read.
         """
-        known = [range_ for range_ in ranges if range_.topic in IDENTITIES]
-        self._load({range_.place: range_.lo for range_ in known if not self._follows(range_)})
+        known = [range_ for range_ in ranges if range_.topic in _TOPICS]
+        # What was claimed when the process died is redone: whatever crashed it is then read slowly.
+        slow = any(range_.redo for range_ in known)
+        self._load({range_.place: range_.lo for range_ in known if not self._follows(range_)}, slow=slow)
         marks = {}
-        for range_ in known:
-            place = range_.place
-            seen = self._partitions[place][1]
-            marks[range_.name] = self._mark(seen, range_.topic, range_.messages)
-            self._partitions[place] = range_.hi + 1, seen
+        for topic in _TOPICS:
+            alike = [range_ for range_ in known if range_.topic == topic]
+            messages = [message for range_ in alike for message in range_.messages]
+            found = iter(identities(topic, messages, self._registry, slow=slow) if messages else ())
+            for range_ in alike:
+                seen = self._partitions[range_.place][1]
+                marks[range_.name] = seen.mark(_offsets(range_.messages), islice(found, len(range_.messages)))
+                self._partitions[range_.place] = range_.hi + 1, seen
         return marks
 
     def _follows(self, range_: Range) -> bool:
@@ -154,7 +173,7 @@ class Duplicates:
         known = self._partitions.get(range_.place)
         return known is not None and known[0] == range_.lo
 
-    def _load(self, before: Mapping[Place, int]) -> None:
+    def _load(self, before: Mapping[Place, int], *, slow: bool) -> None:
         """Read the log again, from the beginning of the block before the one of each offset."""
         block = self._settings.duplicate_block
         seen = {place: Seen(block) for place in before}
@@ -165,15 +184,13 @@ class Duplicates:
         }
         if spans:
             for place, messages in _read(self._settings, spans, self._meanwhile):
-                self._mark(seen[place], place[0], messages)
+                found = identities(place[0], messages, self._registry, slow=slow)
+                seen[place].mark(_offsets(messages), found)
         self._partitions |= {place: (offset, seen[place]) for place, offset in before.items()}
 
-    def _mark(self, seen: Seen, topic: str, messages: Sequence[Message]) -> list[bool]:
-        identity = IDENTITIES[topic]
-        return seen.mark(
-            [message.offset() or 0 for message in messages],
-            [identity(message, self._registry) for message in messages],
-        )
+
+def _offsets(messages: Iterable[Message]) -> list[int]:
+    return [message.offset() or 0 for message in messages]
 
 
 def _read(
