@@ -45,7 +45,7 @@ def main() -> None:
         try:
             ranges = consumer.poll(0.1)
             if not ranges:
-                if consumer.ends() != consumer.positions():
+                if consumer.ends([PRODUCERS]) != consumer.positions():
                     quiet_since = time.monotonic()
                 continue
             consumer.claim(ranges)

@@ -27,10 +27,10 @@ def test_claim_leaves_the_offset_and_settle_moves_it(settings: Settings, consume
     offset, metadata = committed(settings, ALERTS)
     assert offset == 0
     assert json.loads(metadata or "") == {"hi": 29, "n": 30, "topic_id": range_.topic_id, "prices": "abc"}
-    assert consumer.ends() == {(ALERTS, 0): 30}
+    assert consumer.ends([ALERTS]) == {(ALERTS, 0): 30}
     consumer.settle([range_])
     assert committed(settings, ALERTS)[0] == 30
-    assert consumer.positions() == consumer.ends() == {(ALERTS, 0): 30}
+    assert consumer.positions() == consumer.ends([ALERTS]) == {(ALERTS, 0): 30}
 
 
 def test_a_range_is_settled_only_after_its_claim(settings: Settings, consume: Consume) -> None:

@@ -57,7 +57,7 @@ def test_a_log_with_the_gaps_of_transactions_is_read_to_its_end(settings: Settin
         consumer.settle(ranges)
         read += sum(len(range_.messages) for range_ in ranges)
     until = time.monotonic() + 20
-    while consumer.ends() != consumer.positions():
+    while consumer.ends([ALERTS]) != consumer.positions():
         assert time.monotonic() < until, consumer.positions()
         consumer.poll(0.05)
     assert (read, consumer.positions()) == (20, {(ALERTS, 0): 24})

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tidegate.errors import DependencyUnavailable, InvariantBroken, TidegateError
 from tidegate_infra.kafka import client
 from tidegate_infra.kafka.held import Held
-from tidegate_infra.kafka.log import LATEST, TRANSIENT, Log, Logs
+from tidegate_infra.kafka.log import TRANSIENT, Log, Logs
 from tidegate_infra.kafka.positions import Positions, refusals
 from tidegate_infra.kafka.ranges import (
     Claim,
@@ -212,16 +212,22 @@ class RangeConsumer:
         """Offset below which everything is settled, per assigned topic and partition."""
         return {key: track.free_at() for key, track in self._held.tracks.items()}
 
-    def ends(self) -> Mapping[Place, int]:
-        """Where the log of each assigned partition ends: the position there, once everything is settled.
+    def ends(self, topics: Sequence[str], *, committed: bool = False) -> dict[Place, int]:
+        """Where the logs of assigned partitions end: their positions, once everything is settled.
 
-        Nothing when Kafka does not answer.
+        Parameters
+        ----------
+        topics
+            Whose partitions.
+        committed
+            Before the first transaction that is still open.
+
+        Returns
+        -------
+        dict
+            Without partitions of which Kafka does not say.
         """
-        try:
-            return self._logs.bounds(list(self._held.tracks), LATEST)
-        except KafkaException as error:
-            _log.warning("log_end_unknown", error=str(error))
-            return {}
+        return self._logs.ends([key for key in self._held.tracks if key[0] in topics], committed=committed)
 
     def held_bytes(self) -> int:
         """Bytes of values that were read and are not settled."""

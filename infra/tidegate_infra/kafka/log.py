@@ -5,7 +5,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicCollection, TopicPartition
+import structlog
+from confluent_kafka import (
+    OFFSET_INVALID,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs forget to export
 
 from tidegate.errors import InvariantBroken
@@ -13,7 +21,11 @@ from tidegate_infra.kafka import client
 from tidegate_infra.kafka.ranges import Place
 from tidegate_infra.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
 _ANSWER_S = 10.0
+# Asked each second, by those who have other things to do.
+_END_S = 2.0
 Answers = dict[str, "Future[Any]"]
 """Topics, and what Kafka will have said of them."""
 
@@ -165,6 +177,31 @@ class Logs:
     def place(self, there: TopicPartition) -> Place:
         """Topic without the installation's prefix, and partition."""
         return there.topic.removeprefix(self._prefix), there.partition
+
+    def ends(self, places: Sequence[Place], *, committed: bool) -> dict[Place, int]:
+        """Return the offset behind the last message of partitions, without those of which Kafka does not say.
+
+        Parameters
+        ----------
+        places
+            Partitions.
+        committed
+            Before the first transaction that is still open.
+        """
+        if not places:
+            return {}
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        asked = {self.at(place): LATEST for place in places}
+        found = {}
+        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_END_S)
+        for there, answer in answers.items():
+            try:
+                found[self.place(there)] = answer.result().offset
+            except KafkaException as error:
+                _log.warning(
+                    "log_end_unknown", topic=there.topic, partition=there.partition, error=str(error)
+                )
+        return found
 
     def bounds(self, places: Sequence[Place], bound: Any) -> dict[Place, int]:
         """Return the first offset (`EARLIEST`) or the one behind the last (`LATEST`) of partitions.

@@ -38,6 +38,7 @@ class SourceProgress:
     next_offset: int
     watermark: int | None = None
     at_end: bool = False
+    end: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class Heartbeat:
     epoch: int
     sources: list[SourceProgress] = field(default_factory=list)
     partition_count: int
+    feedback_partition_count: int = 0
+    evaluations_partition_count: int = 0
     ts: int
 
 

@@ -1,7 +1,6 @@
 """What `/metrics` shows of stage 1."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -73,7 +72,7 @@ class Figures:
         """Count ranges that another worker will do."""
         self._lost.inc()
 
-    def stands(self, assigned: int, at_end: int, watermarks_us: Mapping[int, int], clock_us: int) -> None:
+    def stands(self, assigned: int, at_end: int, watermarks_us: dict[int, int], clock_us: int) -> None:
         """Show how far this worker has come."""
         self._assigned.set(assigned)
         self._at_end.set(at_end)

@@ -25,7 +25,7 @@ from tidegate_infra.settings import Settings
 from tidegate_streams.aggregate import work
 from tidegate_streams.aggregate.deliveries import Deliveries
 from tidegate_streams.aggregate.figures import Figures
-from tidegate_streams.aggregate.watermarks import Watermarks
+from tidegate_streams.aggregate.watermarks import RATINGS, Watermarks
 from tidegate_streams.aggregate.work import Work
 
 GROUP = "aggregate"
@@ -193,20 +193,20 @@ class Aggregate:
         self._watermarks.begin(epoch)
         # The clock first: what the log's end shows afterwards is at least as new.
         clock_us = time.time_ns() // 1_000
-        ends = self._consumer.ends()
+        ends = self._consumer.ends([CALLS, ROLLOUTS, ACTIONS]) | self._consumer.ends(RATINGS, committed=True)
         beat = self._watermarks.heartbeat(
             self._worker,
             epoch,
             positions,
             {topic: self._consumer.topic_id(topic) for topic in SOURCES},
             ends,
-            self._consumer.partition_count(CALLS),
+            {topic: self._consumer.partition_count(topic) for topic in (CALLS, *RATINGS)},
             clock_us,
         )
         for partition in range(self._partitions):
             self._deliveries.put(PARTIALS, encode(beat), partition=partition)
         at_end = sum(source.at_end for source in beat.sources)
-        self._figures.stands(len(positions), at_end, self._watermarks.told, clock_us)
+        self._figures.stands(len(positions), at_end, self._watermarks.by_partition, clock_us)
 
 
 def _alike(ranges: Sequence[Range]) -> list[list[Range]]:

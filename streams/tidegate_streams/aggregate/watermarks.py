@@ -6,38 +6,18 @@ from dataclasses import dataclass, field
 from tidegate.records import Heartbeat, SourceProgress
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 
+RATINGS = (FEEDBACK, EVALUATIONS)
+
 Source = tuple[str, int]
 """Topic without prefix, and partition."""
 
-RATINGS = (FEEDBACK, EVALUATIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What is told of the calls as soon as the ratings have been read this far.
-
-    Parameters
-    ----------
-    until
-        Where the logs of the ratings ended.
-    us
-        What the calls' partitions had reached before.
-    """
-
-    until: Mapping[Source, int]
-    us: Mapping[int, int]
-
-    def is_over(self, positions: Mapping[Source, int]) -> bool:
-        """Whether everything below is settled."""
-        return all(positions[source] >= end for source, end in self.until.items())
+UNKNOWN = -1
+"""End of a log of which Kafka did not say where it is."""
 
 
 @dataclass(slots=True)
 class Watermarks:
     """Watermarks of the partitions of this worker, of one assignment.
-
-    A rating is in its log by the time calls of later event times are read. After a stop, though, calls may
-    come first; so what they reach is told only when the ratings are settled to where their logs ended then.
 
     Parameters
     ----------
@@ -52,8 +32,6 @@ class Watermarks:
     follows_clock: bool
     epoch: int = -1
     by_partition: dict[int, int] = field(default_factory=dict)
-    told: Mapping[int, int] = field(default_factory=dict)
-    hold: Hold | None = None
 
     def settled(self, partition: int, latest_us: int | None, end_us: int | None) -> None:
         """Take in a settled range of calls.
@@ -79,7 +57,7 @@ class Watermarks:
         positions: Mapping[Source, int],
         topic_ids: Mapping[str, str],
         ends: Mapping[Source, int],
-        partition_count: int,
+        partition_counts: Mapping[str, int],
         clock_us: int,
     ) -> Heartbeat:
         """Return what this worker says of its partitions.
@@ -93,9 +71,9 @@ class Watermarks:
         topic_ids
             Kafka's id of each topic.
         ends
-            Where the log of each ended, asked after `clock_us` was read; nothing when Kafka did not answer.
-        partition_count
-            Partitions of llm.calls.
+            Where their logs ended, asked after `clock_us` was read, as far as Kafka said.
+        partition_counts
+            Partitions of the calls, the feedback and the evaluations, whoever has them.
         clock_us
             The clock, in microseconds since the epoch.
         """
@@ -104,11 +82,6 @@ class Watermarks:
             for topic, partition in at_end:
                 if topic == CALLS:
                     self._raise(partition, clock_us - self.delay_us)
-        self._release(positions)
-        if self.hold is None and ends:
-            until = {source: ends[source] for source in positions if source[0] in RATINGS}
-            self.hold = Hold(until, dict(self.by_partition))
-            self._release(positions)
         return Heartbeat(
             worker=worker,
             epoch=epoch,
@@ -118,12 +91,15 @@ class Watermarks:
                     topic=topic,
                     partition=partition,
                     next_offset=offset,
-                    watermark=self.told.get(partition) if topic == CALLS else None,
+                    watermark=self.by_partition.get(partition) if topic == CALLS else None,
                     at_end=(topic, partition) in at_end,
+                    end=ends.get((topic, partition), UNKNOWN) if topic in RATINGS else None,
                 )
                 for (topic, partition), offset in sorted(positions.items())
             ],
-            partition_count=partition_count,
+            partition_count=partition_counts[CALLS],
+            feedback_partition_count=partition_counts[FEEDBACK],
+            evaluations_partition_count=partition_counts[EVALUATIONS],
             ts=clock_us,
         )
 
@@ -132,11 +108,6 @@ class Watermarks:
         if epoch != self.epoch:
             self.epoch = epoch
             self.by_partition.clear()
-            self.told, self.hold = {}, None
-
-    def _release(self, positions: Mapping[Source, int]) -> None:
-        if self.hold is not None and self.hold.is_over(positions):
-            self.told, self.hold = self.hold.us, None
 
     def _raise(self, partition: int, watermark_us: int) -> None:
         self.by_partition[partition] = max(watermark_us, self.by_partition.get(partition, watermark_us))
