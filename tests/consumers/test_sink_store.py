@@ -378,6 +378,15 @@ def test_a_range_that_stood_in_part_when_its_claim_was_forgotten_is_made_whole_b
 ACCOUNTS = ("calls", "duplicates", "dead_letters")
 
 
+def test_of_a_range_that_stands_in_part_in_other_ranges_only_the_rest_is_written(
+    store: Store, call: Any, ranged: Any
+) -> None:
+    calls = [call() for _ in range(20)]
+    put(store, ranged(calls[10:15], lo=10))
+    put(store, ranged(calls), doubtful=True)
+    assert rows(store, "SELECT count(), uniqExact(_offset) FROM calls") == [(20, 20)]
+
+
 @given(lo=st.integers(0, 9), size=st.integers(0, 9), data=st.data())
 def test_gaps_are_the_offsets_that_do_not_stand(lo: int, size: int, data: st.DataObject) -> None:
     standing = data.draw(st.sets(st.integers(lo, lo + size - 1))) if size else set()

@@ -213,7 +213,8 @@ class Store:
         missing = self._missing(table, range_, frame)
         stood = frame.height - missing.height
         if missing.height:
-            self._insert(table, frame, range_.name)
+            # Not all of its rows: those that stand may do so under the tokens of other ranges.
+            self._insert(table, missing, range_.name)
             missing = self._missing(table, range_, frame)
         repaired, repairs = missing.height, 0
         while missing.height:
