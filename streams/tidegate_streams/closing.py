@@ -39,11 +39,12 @@ def close(
     state.closed_us = until_us
     arrived, state.arrived = state.arrived, []
     due = []
-    if windows:
+    # Which names are the commonest depends on what was known then: late rows are added up when they were.
+    if windows or _any_before(arrived, before_us):
         _catch_up(state, before_us)
         late = _settle(state, arrived, before_us, until_us)
         lateness_us = state.rules.allowed_lateness_us
-        if not state.history.is_empty:
+        if windows and not state.history.is_empty:
             due = emissions.at_close(state.history, late, before_us, until_us, lateness_us)
         state.history.forget(until_us, lateness_us)
     else:
@@ -98,6 +99,10 @@ def show(state: State, *, windows: bool) -> list[emissions.Due]:
 
 def _height(tables: Iterable[Frames]) -> int:
     return sum(rows.height for table in tables for rows in table.values())
+
+
+def _any_before(arrived: Iterable[Frames], at_us: int) -> bool:
+    return any(rows.get_column("pane_us").lt(at_us).any() for table in arrived for rows in table.values())
 
 
 def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, until_us: int) -> list[Any]:
