@@ -64,7 +64,7 @@ check-python:
 	  { echo "Python >= 3.11 is missing: install it (Debian: apt-get install python3 python3-venv) or say PYTHON=/path/to/python3.11"; exit 1; }
 
 check-java:
-	@java -version 2>&1 | awk -F'[".]' '/version/ { exit !($$2 >= 17) }' || \
+	@command -v java >/dev/null && java -version 2>&1 | awk -F'[".]' '/version/ { exit !($$2 >= 17) }' || \
 	  { echo "Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless"; exit 1; }
 	@command -v mvn >/dev/null || \
 	  { echo "Maven is missing (it fetches Kafka's jars): apt-get install maven"; exit 1; }
