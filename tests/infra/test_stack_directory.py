@@ -113,6 +113,14 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("where", ["file", "file/data", "/proc/data"])
+def test_a_stack_in_the_background_names_a_directory_that_cannot_be_made(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="choose another --data-dir"):
+        control.up_detached(["false"], tmp_path / where)
+    assert control.down(tmp_path / where) is False
+
+
 def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.write({"pid": 1})

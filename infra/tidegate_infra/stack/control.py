@@ -31,6 +31,8 @@ def up_detached(
     ------
     Refused
         A stack already runs there.
+    ConfigError
+        The directory cannot be written.
     DependencyUnavailable
         The supervisor ended, or was not ready in time; the message quotes its last words.
     """
@@ -40,8 +42,7 @@ def up_detached(
             f"a stack already runs in {directory.path} (process {holder}): `tidegate down` stops it"
         )
     log = directory.path / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with directory.open(log, "wb") as output:
         supervisor = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
@@ -66,7 +67,8 @@ def down(data_dir: Path, timeout_seconds: float = 40) -> bool:
     """
     directory = DataDirectory(data_dir)
     if (pid := directory.holder()) is None:
-        directory.stack_file.unlink(missing_ok=True)
+        if directory.stack_file.exists():
+            directory.stack_file.unlink()
         return False
     for number, patience_seconds in ((signal.SIGTERM, timeout_seconds), (signal.SIGKILL, 5.0)):
         if directory.holder() == pid:

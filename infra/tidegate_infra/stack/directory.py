@@ -48,13 +48,7 @@ class DataDirectory:
         ConfigError
             It cannot be written, or a part of it was deleted.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._lock_file.open("a+")
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path} cannot be written ({error.strerror}): choose another --data-dir"
-            ) from None
+        lock = self.open(self._lock_file, "a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -87,6 +81,22 @@ class DataDirectory:
             self.stack_file.unlink(missing_ok=True)
         self._release()
 
+    def open(self, file: Path, mode: str) -> IO[Any]:
+        """Open a file in it for writing, and make the directories above that file.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be written.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return file.open(mode)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be written ({error.strerror}): choose another --data-dir"
+            ) from None
+
     @property
     def is_ours(self) -> bool:
         """Whether this process has it, and nobody deleted it since."""
@@ -101,7 +111,7 @@ class DataDirectory:
         """Process id of the supervisor that runs a stack here; None when none does."""
         try:
             lock = self._lock_file.open()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         with lock:
             try:
@@ -124,7 +134,7 @@ class DataDirectory:
         """Content of stack.json; None when there is none."""
         try:
             content: dict[str, Any] = json.loads(self.stack_file.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise ConfigError(f"{self.stack_file} is damaged ({error}): `tidegate down` removes it") from None
