@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -66,6 +66,15 @@ def test_a_wrong_answer_to_any_request_is_found_out_and_every_row_stands_once(
             rows.put(range_, frames, doubtful=True)
         lo += 4
         assert standing(settings) == list(range(lo)), wrong
+
+
+def test_how_far_rows_go_is_never_a_guess(between: Between, rows: Store, call: Any, ranged: Any) -> None:
+    range_ = ranged([call() for _ in range(4)])
+    rows.put(range_, frames_of(range_), doubtful=False)
+    for fault in FAULTS:
+        between.fault = once(fault, 1)
+        with suppress(DependencyUnavailable):
+            assert rows.end(range_) == 4, fault
 
 
 def test_an_answer_that_comes_after_the_client_gave_up_changes_nothing(

@@ -59,7 +59,7 @@ def test_a_sink_that_the_group_has_given_up_hears_so_and_goes_on(
         sinks, "PriceLog", lambda *_: SimpleNamespace(present=lambda: BOOK, find=lambda _: BOOK)
     )
     monkeypatch.setattr(sinks, "Duplicates", lambda *_: SimpleNamespace(mark=lambda ranges: {}))
-    store: Any = SimpleNamespace(put=lambda *_, **__: Stored(), next_offset=None)
+    store: Any = SimpleNamespace(put=lambda *_, **__: Stored(), end=lambda _: 0, next_offset=None)
     sink = sinks.Sink(Process("sink", Settings()), store)
     monkeypatch.setattr(sinks, "facts", lambda *_: {})
     sink.turn()

@@ -360,6 +360,16 @@ def test_a_partition_without_offsets_goes_on_a_range_before_its_last_row(
         assert store.next_offset(Log(CALLS, "another", 3, 7, 90)) == 7
 
 
+def test_rows_go_as_far_as_any_table_has_them_that_would_count_them_twice(
+    store: Store, call: Any, ranged: Any
+) -> None:
+    put(store, ranged([call(), b"poison", call()], lo=20), [False, False, True])
+    ends = [store.end(ranged([call()], lo=lo)) for lo in (7, 22, 23)]
+    assert ends == [23, 23, 23]
+    assert store.end(ranged([call()], partition=4)) == 0
+    assert store.end(ranged([call()], topic_id="another")) == 0
+
+
 def test_a_range_that_stood_in_part_when_its_claim_was_forgotten_is_made_whole_by_others(
     store: Store, call: Any, ranged: Any
 ) -> None:

@@ -73,8 +73,6 @@ class Effect:
         Claimed.
     copies
         For each message whether it is a duplicate, where its topic knows such.
-    doubtful
-        Whether rows of it may stand.
     began_s
         When it was handed to the writers.
     dropped
@@ -83,7 +81,6 @@ class Effect:
 
     range_: Range
     copies: Sequence[bool] | None
-    doubtful: bool
     began_s: float = field(default_factory=time.monotonic)
     dropped: threading.Event = field(default_factory=threading.Event)
     future: "Future[Stored | None] | None" = None
@@ -113,9 +110,8 @@ class Sink:
         self._duplicates = Duplicates(settings, process.beat)
         self._effects: dict[tuple[str, int], Effect] = {}
         self._trouble: dict[tuple[str, int], str] = {}
-        # Partition -> assignment in which a range of it had no row yet, so that what follows has none either.
-        # The group's offsets do not say so: anybody may set them back.
-        self._unwritten: dict[tuple[str, int], int] = {}
+        # Partition -> assignment, and the offset from which nothing stood when it began.
+        self._ends: dict[tuple[str, int], tuple[int, int]] = {}
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._consumer = RangeConsumer(
             settings,
@@ -178,8 +174,7 @@ class Sink:
         crashpoint("sink.after_claim")
         copies = self._duplicates.mark(ranges)
         for range_ in ranges:
-            is_new = self._unwritten.get(range_.place) == range_.epoch and not range_.redo
-            effect = Effect(range_, copies.get(range_.name), doubtful=not is_new)
+            effect = Effect(range_, copies.get(range_.name))
             before = self._effects.get((range_.topic, range_.partition))
             self._effects[range_.topic, range_.partition] = effect
             effect.future = self._writers.submit(self._write, effect, before)
@@ -192,20 +187,34 @@ class Sink:
         range_ = effect.range_
         book = self._prices.find(range_.prices) if range_.topic == CALLS else None
         frames = facts(range_, Reading(effect.copies, book, self._registry))
-        doubtful = effect.doubtful
+        tried = False
         for pause_s in _pauses():
             if effect.dropped.is_set():
                 return None
             try:
                 with self._figures.seconds.time():
-                    return self._store.put(range_, frames, doubtful=doubtful)
+                    return self._store.put(range_, frames, doubtful=tried or self._may_stand(range_))
             except DependencyUnavailable as error:
-                doubtful = True
+                tried = True
                 self._figures.refused.inc()
                 self._trouble[range_.topic, range_.partition] = str(error)
                 self._process.log.warning("store_trouble", reason=str(error), again_in_seconds=pause_s)
             effect.dropped.wait(pause_s)
         return None
+
+    def _may_stand(self, range_: Range) -> bool:
+        """Whether rows of a range may stand before it is tried.
+
+        The group's offsets do not say so: anybody may set them back, also into a hole that was left once.
+        Nobody else writes while we are assigned, so that the store is asked only once how far its rows go.
+        """
+        if range_.redo:
+            return True
+        epoch, end = self._ends.get(range_.place, (-1, 0))
+        if epoch != range_.epoch:
+            end = self._store.end(range_)
+            self._ends[range_.place] = range_.epoch, end
+        return range_.lo < end
 
     def _stored(self) -> list[tuple[Effect, Stored | None]]:
         """What the writers have brought to an end."""
@@ -228,8 +237,6 @@ class Sink:
             self._trouble.pop(key, None)
             if result is not None:
                 self._figures.stored(effect.range_, result)
-                if not result.stood:
-                    self._unwritten[effect.range_.place] = effect.range_.epoch
 
     def _drop_strangers(self) -> None:
         """Give up what another assignment, or another process, now has to store."""

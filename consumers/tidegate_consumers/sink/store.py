@@ -7,9 +7,10 @@ are inserted again.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
@@ -36,8 +37,9 @@ _ROUNDS = 5
 _COLUMNS = """SELECT table, name, type FROM system.columns WHERE database = currentDatabase() AND
 default_kind NOT IN ('ALIAS', 'MATERIALIZED') ORDER BY table, position"""
 
-_LAST = """SELECT max(_offset), count() FROM {table:Identifier}
-WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}"""
+# Bounded from below, so that the index by offset leaves out nearly all of a big table.
+_LAST = """SELECT maxOrNull(_offset) FROM {table:Identifier}
+WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16} AND _offset >= {lo:UInt64}"""
 
 _OF_RANGE = """FROM {table:Identifier} WHERE _topic_id = {topic_id:String} AND _partition = {partition:UInt16}
 AND _offset BETWEEN {lo:UInt64} AND {hi:UInt64}"""
@@ -73,15 +75,12 @@ class Stored:
         Rows of the range by table.
     audited
         Whether the rows that stand were counted.
-    stood
-        Rows that were found standing, if they were counted.
     repaired
         Rows that were missing after the token was taken for known.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     audited: bool = False
-    stood: int = 0
     repaired: int = 0
 
 
@@ -125,7 +124,7 @@ class Store:
             Its rows by table.
         doubtful
             They may have been written before, wholly or in part: a redo, a try without a clean answer, or
-            offsets of the group that somebody may have set back.
+            offsets below `end`.
 
         Raises
         ------
@@ -139,9 +138,7 @@ class Store:
             for table, frame in frames.items():
                 stored.rows[table] = frame.height
                 if doubtful and table not in UPSERTED:
-                    stood, repaired = self._make_whole(table, range_, frame)
-                    stored.stood += stood
-                    stored.repaired += repaired
+                    stored.repaired += self._make_whole(table, range_, frame)
                 else:
                     self._insert(table, frame, range_.name)
         except (ClickHouseError, OSError) as error:
@@ -149,16 +146,29 @@ class Store:
             raise DependencyUnavailable(f"range {range_.name} is not stored yet: {why}") from error
         return stored
 
+    def end(self, range_: Range) -> int:
+        """Offset behind the last row at or after a range's first offset; that offset when there is none.
+
+        Of the tables that rows must not stand in twice.
+
+        Raises
+        ------
+        DependencyUnavailable
+            The store did not answer, or refused.
+        """
+        tables = [table for table in TABLES[range_.topic] if table not in UPSERTED]
+        try:
+            return self._end(tables, range_, range_.lo)
+        except (ClickHouseError, OSError) as error:
+            why = clickhouse.reason(error)
+            raise DependencyUnavailable(f"range {range_.name} is not stored yet: {why}") from error
+
     def next_offset(self, log: Log) -> int:
         """Offset to go on from without offsets of the group: a range before the last one that has a row.
 
         The last range may stand in some tables and not in others.
         """
-        following = 0
-        for table in TABLES[log.topic]:
-            [(last, rows)] = self._client.query(_LAST, {"table": table, **_place(log)}).result_rows
-            following = max(following, last + 1 if rows else 0)
-        return max(log.low, following - self._range_rows)
+        return max(log.low, self._end(TABLES[log.topic], log, log.low) - self._range_rows)
 
     def note_loss(self, log: Log, lo: int) -> None:
         """Record which offsets the log's retention took before they were stored, as far as that is not known.
@@ -191,6 +201,22 @@ class Store:
         """Close the connections."""
         self._client.close()
 
+    def _end(self, tables: Iterable[str], source: Range | Log, lo: int) -> int:
+        ends = [lo]
+        for table in tables:
+            [last] = self._one(_LAST, {"table": table, "lo": lo, **_place(source)})
+            ends += [] if last is None else [last + 1]
+        return max(ends)
+
+    def _one(self, query: str, where: dict[str, object]) -> Sequence[Any]:
+        """Ask for what is one row, whatever stands."""
+        rows = self._client.query(query, where).result_rows
+        if len(rows) != 1:
+            raise DependencyUnavailable(
+                f"{where['table']}: ClickHouse was asked for one row and answered {len(rows)}"
+            )
+        return rows[0]
+
     def _insert(self, table: str, frame: pl.DataFrame, token: str) -> None:
         done = self._client.insert_arrow(
             table,
@@ -205,13 +231,9 @@ class Store:
                 "wrote them: look at its log, and at what stands between it and the sink"
             )
 
-    def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> tuple[int, int]:
-        """Insert what is missing until nothing is.
-
-        Returns how many rows stood already, and how many the token alone would have lost.
-        """
+    def _make_whole(self, table: str, range_: Range, frame: pl.DataFrame) -> int:
+        """Insert what is missing until nothing is; return how many rows the token alone would have lost."""
         missing = self._missing(table, range_, frame)
-        stood = frame.height - missing.height
         if missing.height:
             # Not all of its rows: those that stand may do so under the tokens of other ranges.
             self._insert(table, missing, range_.name)
@@ -226,22 +248,13 @@ class Store:
             repairs += 1
             self._insert(table, missing, f"{range_.name}:r{repairs}")
             missing = self._missing(table, range_, frame)
-        return stood, repaired
+        return repaired
 
     def _missing(self, table: str, range_: Range, frame: pl.DataFrame) -> pl.DataFrame:
-        where = {
-            "table": table,
-            "topic_id": range_.topic_id,
-            "partition": range_.partition,
-            "lo": range_.lo,
-            "hi": range_.hi,
-        }
+        where = {"table": table, "lo": range_.lo, "hi": range_.hi, **_place(range_)}
         # Compaction may have taken messages since their rows were written, so that more may stand.
         compacted = "compact" in TOPICS[range_.topic].config.get("cleanup.policy", "")
-        counted = self._client.query(_COUNTED, where).result_rows
-        if len(counted) != 1:
-            raise DependencyUnavailable(f"{table}: ClickHouse was asked for a count and answered none")
-        [(standing, distinct)] = counted
+        standing, distinct = self._one(_COUNTED, where)
         if standing == distinct == frame.height and not compacted:
             return frame.clear()
         found = self._client.query(_STANDING, where).result_columns
@@ -276,5 +289,5 @@ def gaps(lo: int, end: int, standing: Collection[int]) -> list[tuple[int, int]]:
     ]
 
 
-def _place(log: Log) -> dict[str, object]:
-    return {"topic_id": log.topic_id, "partition": log.partition}
+def _place(source: Range | Log) -> dict[str, object]:
+    return {"topic_id": source.topic_id, "partition": source.partition}
