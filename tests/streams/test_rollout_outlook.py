@@ -55,3 +55,14 @@ def test_commands_and_alerts_say_what_progress_says() -> None:
     alerts = [record for record in drive.outputs if type(record).__name__ == "Alert"]
     described = next(pair.value for pair in alerts[-1].annotations if pair.key == "description")
     assert described == "\n".join(row.sentence for row in held.evidence)
+
+
+def test_nothing_is_foretold_of_a_rollout_that_has_ended_nor_in_the_reason_of_its_end() -> None:
+    drive = Drive(rollout(steps=LONG)).serve_until("progressing").serve(30, calls=40)
+    assert "if it goes on" in said(drive)
+    drive.act("rollback")
+    drive.serve_until("rolled_back")
+    ended = [said(drive), drive.command.reason, *(row.sentence for row in drive.command.evidence)]
+    ended += [pair.value for a in drive.outputs if type(a).__name__ == "Alert" for pair in a.annotations]
+    assert "if it goes on" not in "".join(ended)
+    assert drive.progress.reason == f"march serves all traffic. {drive.command.reason}"

@@ -22,7 +22,7 @@ def test_a_healthy_candidate_goes_through_its_steps_and_is_promoted():
     assert [command.previous_revision for command in drive.of(DeploymentCommand)] == [None, 1, 2, 3]
     assert drive.command.evidence[0].verdict == "pass"
     assert "harm is excluded for error_rate beyond odds of 2" in drive.command.reason
-    assert drive.progress.reason == "june serves all traffic."
+    assert drive.progress.reason == f"june serves all traffic. {drive.command.reason}"
 
 
 def test_a_harmful_candidate_is_rolled_back_with_its_evidence_in_a_sentence():
@@ -38,7 +38,7 @@ def test_a_harmful_candidate_is_rolled_back_with_its_evidence_in_a_sentence():
         "worse than the tolerated odds of 1.1: chance alone shows this at most once in" in evidence.sentence
     )
     assert drive.state.state == "rolled_back"
-    assert drive.progress.reason == "march serves all traffic."
+    assert drive.progress.reason == f"march serves all traffic. {drive.command.reason}"
 
 
 def test_the_first_thirty_seconds_after_a_change_of_weights_do_not_count():

@@ -27,6 +27,7 @@ from tidegate_streams.rollouts import outlook, silence, words
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
+from tidegate_streams.rollouts.transitions import LIVE
 from tidegate_streams.rollouts.verdicts import HISTOGRAM_SCALE, Judgement, MetricEvidence, comparisons
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.exceedances import ZERO
@@ -268,14 +269,15 @@ def refusal(state: State, what_id: str, status: str, detail: str, ts_us: int) ->
 def evidence(state: State, judgement: Judgement) -> list[Evidence]:
     """Return what each metric says, a row a metric."""
     spec = state.plan
+    goes_on = state.state in LIVE and not judgement.harmful
     return [
-        _row(state, spec, metric, state.evidence[metric.name], judgement.verdicts[metric.name])
+        _row(state, spec, metric, state.evidence[metric.name], judgement.verdicts[metric.name], goes_on)
         for metric in spec.metrics
     ]
 
 
 def _row(
-    state: State, spec: Rollout, metric: DecisionMetric, found: MetricEvidence, verdict: str
+    state: State, spec: Rollout, metric: DecisionMetric, found: MetricEvidence, verdict: str, goes_on: bool
 ) -> Evidence:
     tests = comparisons(metric)
     i = found.strongest
@@ -312,7 +314,7 @@ def _row(
         alpha_promotion=spec.alpha_promotion,
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
-        sentence=_sentence(spec, metric, found, i, verdict, values)
+        sentence=_sentence(spec, metric, found, i, verdict, values, goes_on)
         if quiet is None
         else words.silent(metric, quiet, state.silence[metric.name][quiet]),
     )
@@ -325,6 +327,7 @@ def _sentence(
     i: int,
     verdict: str,
     values: Mapping[str, float | None],
+    goes_on: bool,
 ) -> str:
     base, new = baseline(spec).name, candidate(spec).name
     counts = found.counts[i]
@@ -349,7 +352,7 @@ def _sentence(
     if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
         return f"{text}; {words.NO_EVENT}{muted}."
     text += f"; {words.conclusion(metric, verdict, found.log_e_rollback)}"
-    forecast = outlook.ahead(spec, metric, found) if verdict == "inconclusive" else ""
+    forecast = outlook.ahead(spec, metric, found) if goes_on and verdict == "inconclusive" else ""
     return f"{text}; {forecast}{muted}." if forecast else f"{text}{muted}."
 
 

@@ -68,7 +68,7 @@ def of_look(event: str, state: State, judgement: Judgement, now_us: int) -> str:
         return f"{new} {fails}: {_harm(state, judgement)}"
     if event == "settled":
         now_serves = new if state.state == "promoting" else base
-        return f"{now_serves} serves all traffic."
+        return f"{now_serves} serves all traffic. {state.reason}"
     if event == "thawed":
         return f"The freeze is over: {new} starts at {_share(spec, 0)} beside {base}."
     if event == "warm":
