@@ -330,6 +330,7 @@ def test_a_context_says_whose_things_are_meant_unless_the_command_line_does(
     }
     monkeypatch.setattr(rollout_log, "specs", lambda _: specs)
     monkeypatch.setattr(rollout_log, "progress", lambda _: {})
+    monkeypatch.setattr(rollout_log, "refused", lambda *_: None)
 
     def tenants(*arguments: str) -> list[str]:
         return [row["tenant"] for row in cli(*arguments, "--json").rows]
