@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "TIDEGATE_"
 STACK_FILE = "stack.json"
+_OF_A_STACK = "stack file"
 
 WHERE = (
     "kafka",
@@ -206,7 +207,7 @@ class Settings(BaseSettings):
         }
         where = (said | named).get("data_dir", environment.get("data_dir", data_dir))
         file = Path(str(where), STACK_FILE).absolute() if where else None
-        stack = (_stack_settings(file), lambda _: f"stack file {file}")
+        stack = (_stack_settings(file), lambda _: f"{_OF_A_STACK} {file}")
         place = (named, lambda _: "" if context is None else context.origin)
         variables = (environment, lambda name: f"env {PREFIX}{name.upper()}")
         others = [stack, variables] if stack_only else [place, variables, stack]
@@ -259,10 +260,13 @@ class Settings(BaseSettings):
             No stack runs there, or a setting is wrong.
         """
         if not (data_dir / STACK_FILE).exists():
-            raise ConfigError(
-                f"no stack runs in {data_dir}: start it with `tidegate up --data-dir {data_dir}`"
-            )
+            raise none_runs(data_dir)
         return cls._load({"data_dir": data_dir, **flags}, stack_only=True)
+
+    @property
+    def are_of_a_stack(self) -> bool:
+        """Whether the file of a local stack says where Kafka is."""
+        return self.origin("kafka").startswith(_OF_A_STACK)
 
     def origin(self, name: str) -> str:
         """Say where a value comes from: a flag, a variable, the stack's file or the default."""
@@ -357,6 +361,11 @@ class Settings(BaseSettings):
         if self.webhook_url and not self.webhook_secret.get_secret_value():
             gaps.append("TIDEGATE_WEBHOOK_SECRET: it signs what is sent to webhook_url")
         return gaps
+
+
+def none_runs(data_dir: Path) -> ConfigError:
+    """Return the error that says that no local stack runs in a directory."""
+    return ConfigError(f"no stack runs in {data_dir}: start it with `tidegate up --data-dir {data_dir}`")
 
 
 def _plain(value: object) -> str:

@@ -13,10 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tidegate.errors import DependencyUnavailable
 from tidegate_infra import process
 from tidegate_infra.cli import output
 from tidegate_infra.cli.app import COMMANDS, app
 from tidegate_infra.cli.output import Format
+from tidegate_infra.kafka import scan
 from tidegate_infra.settings import Settings
 
 HEAVY = (
@@ -125,6 +127,23 @@ def test_a_directory_without_a_stack_ends_with_3_and_the_command_that_starts_one
         outcome = cli(*arguments, TIDEGATE_KAFKA="")
         assert outcome.code == 3
         assert f"tidegate up --data-dir {tmp_path}" in outcome.err
+
+
+def test_a_killed_stack_is_told_by_every_command_with_the_one_that_starts_it(
+    cli: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "stack.json").write_text(json.dumps({"settings": {"kafka": "127.0.0.1:9"}}))
+    for command in (["rollout", "list"], ["ledger"], ["doctor"]):
+        outcome = cli(*command, "--data-dir", tmp_path)
+        assert (outcome.code, outcome.out) == (3, "")
+        said = f"no stack runs in {tmp_path}: start it with `tidegate up --data-dir {tmp_path}`"
+        assert outcome.err == f"tidegate: {said}\n"
+
+
+def test_a_kafka_that_is_away_is_named_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_ANSWER_SECONDS", 0.1)
+    with pytest.raises(DependencyUnavailable, match=r"of 127\.0\.0\.1:9: .*`tidegate up`"):
+        scan.check_answers(Settings(kafka="127.0.0.1:9"))
 
 
 def test_settings_of_a_local_stack_come_from_its_file(cli: Any, tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def test_a_store_that_is_away_is_one_clear_line() -> None:
         connect(Settings(clickhouse=address))
 
     assert str(away.value) == (
-        f"ClickHouse at {address} does not answer (Connection refused): start it, or set TIDEGATE_CLICKHOUSE"
+        f"ClickHouse at {address} does not answer (Connection refused): start it (`tidegate up` for a local "
+        "one), or set TIDEGATE_CLICKHOUSE"
     )
 
 

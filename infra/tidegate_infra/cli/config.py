@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tidegate.errors import ConfigError
-from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_of
+from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_said
 from tidegate_infra.cli.output import Format, say, write_rows
 
 app = noun("Settings and where they come from.")
@@ -20,7 +20,7 @@ def show(
     from tidegate_infra.settings import Incomplete
 
     try:
-        settings = settings_of(data_dir, context)
+        settings = settings_said(data_dir, context)
     except Incomplete as incomplete:
         # Whoever looks for what is missing wants to see what is there.
         settings = incomplete.settings

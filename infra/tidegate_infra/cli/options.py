@@ -87,12 +87,30 @@ def noun(help_text: str) -> typer.Typer:
 
 
 def settings_of(data_dir: Path | None, context: str | None) -> "Settings":
+    """Read the settings for a command that talks to what they name.
+
+    Raises
+    ------
+    ConfigError
+        A setting is wrong, or they are of a local stack that does not run.
+    """
+    from tidegate_infra.settings import none_runs
+    from tidegate_infra.stack.directory import DataDirectory
+
+    settings = settings_said(data_dir, context)
+    # A stack that was killed leaves its file behind.
+    if settings.are_of_a_stack and DataDirectory(settings.data_dir).holder() is None:
+        raise none_runs(settings.data_dir)
+    return settings
+
+
+def settings_said(data_dir: Path | None, context: str | None) -> "Settings":
     """Read the settings: of the local stack or the context that is named, else of the environment, else here.
 
     Raises
     ------
     ConfigError
-        A setting is wrong, or no stack runs there.
+        A setting is wrong, or there is no stack.
     """
     from tidegate_infra.settings import STACK_FILE, Settings
 
@@ -173,4 +191,5 @@ __all__ = [
     "noun",
     "say",
     "settings_of",
+    "settings_said",
 ]

@@ -94,8 +94,8 @@ def _unavailable(settings: Settings, error: Exception) -> ConfigError | Dependen
             "TIDEGATE_CLICKHOUSE begin with http://, or name the port that does"
         )
     return DependencyUnavailable(
-        f"ClickHouse at {settings.clickhouse} does not answer ({reason(error)}): start it, or set "
-        "TIDEGATE_CLICKHOUSE"
+        f"ClickHouse at {settings.clickhouse} does not answer ({reason(error)}): start it (`tidegate up` "
+        "for a local one), or set TIDEGATE_CLICKHOUSE"
     )
 
 

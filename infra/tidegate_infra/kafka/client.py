@@ -120,7 +120,8 @@ def explained(error: KafkaException, doing: str) -> TidegateError:
             return ConfigError(f"{what}: check TIDEGATE_KAFKA_CA and TIDEGATE_KAFKA_SECURITY_PROTOCOL")
         case _:
             return DependencyUnavailable(
-                f"Kafka does not answer ({what}): is it up, is TIDEGATE_KAFKA right?"
+                f"Kafka does not answer ({what}): start it (`tidegate up` for a local one), or set "
+                "TIDEGATE_KAFKA"
             )
 
 

@@ -75,14 +75,15 @@ def _topics(settings: Settings) -> dict[str, Any]:
         client.poll(0)
         # That a broker let nobody in is only told beside; the answer itself is a mere timeout.
         refusals = [one for one in heard if one.code() in REFUSALS]
-        raise explained(KafkaException(refusals[0]) if refusals else error, "listing topics") from error
+        told = KafkaException(refusals[0]) if refusals else error
+        raise explained(told, f"listing topics of {settings.kafka}") from error
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:
     """Return the numbers of a topic's partitions."""
     reader = consumer(settings, "scan")
     try:
-        return sorted(_partitions(reader, settings.topic_prefix + topic))
+        return sorted(_partitions(settings, reader, settings.topic_prefix + topic))
     finally:
         reader.close()
 
@@ -92,7 +93,7 @@ def size(settings: Settings, topic: str) -> int:
     name = settings.topic_prefix + topic
     reader = consumer(settings, "scan")
     try:
-        places = [TopicPartition(name, number) for number in _partitions(reader, name)]
+        places = [TopicPartition(name, number) for number in _partitions(settings, reader, name)]
         ends = [reader.get_watermark_offsets(place, timeout=_ANSWER_SECONDS) for place in places]
     except KafkaException as error:
         raise explained(error, f"measuring {name}") from error
@@ -137,7 +138,7 @@ def _polled(settings: Settings, topic: str, *, forever: bool) -> Iterator[Messag
     # The end of a partition is reported when a fetch returns, which by default takes half a second.
     reader = consumer(settings, "scan", enable_partition_eof=True, fetch_wait_max_ms=_FETCH_WAIT_MS)
     try:
-        unfinished = _partitions(reader, name)
+        unfinished = _partitions(settings, reader, name)
         reader.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in unfinished])
         while unfinished or forever:
             message = reader.poll(_POLL_SECONDS)
@@ -152,11 +153,11 @@ def _polled(settings: Settings, topic: str, *, forever: bool) -> Iterator[Messag
         reader.close()
 
 
-def _partitions(reader: Consumer, name: str) -> set[int]:
+def _partitions(settings: Settings, reader: Consumer, name: str) -> set[int]:
     try:
         topic = reader.list_topics(name, timeout=_ANSWER_SECONDS).topics[name]
     except KafkaException as error:
-        raise explained(error, f"reading {name}") from error
+        raise explained(error, f"reading {name} of {settings.kafka}") from error
     if topic.error is not None:
         raise explained(KafkaException(topic.error), f"reading {name}")
     return set(topic.partitions)
