@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import xxhash
 
 from tidegate.records import DeploymentCommand, LLMCall, Weight
+from tidegate.vocabulary import ASSIGNMENT_UNIT, OTHER
 
 WHOLE_BP = 10_000
 
@@ -53,7 +54,9 @@ class Assignment:
         call.deployment = self.deployment
         call.variant = self.variant
         call.experiment = self.experiment
-        call.assignment_unit = self.assignment_unit
+        unit = self.assignment_unit
+        # A newer release's command may name a unit that is unknown here: no reason to refuse the call.
+        call.assignment_unit = unit if unit is None or unit in ASSIGNMENT_UNIT else OTHER
         call.assignment_hash = self.hash
         call.assignment_reason = self.reason
         call.assignment_revision = self.revision

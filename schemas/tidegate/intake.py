@@ -1,6 +1,5 @@
 """Events from text: JSON lines as people and scripts write them, checked by the rules of `emit`."""
 
-import difflib
 import hashlib
 import json
 import re
@@ -19,10 +18,9 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from tidegate.client.completion import Defaults, complete
 from tidegate.client.encoding import MAX_EVENT_BYTES, size_without_bodies
-from tidegate.client.rules import TIMES, Event, Field, Problem, fields_of, problems
+from tidegate.client.rules import TIMES, Event, Problem, fields_of, problems
 from tidegate.errors import ContractError
 from tidegate.records import Evaluation, Feedback, LLMCall
-from tidegate.vocabulary import CLOSED, OTHER
 
 KINDS: dict[str, type] = {"call": LLMCall, "feedback": Feedback, "evaluation": Evaluation}
 """What ``type`` may say in a line; a line without it is a call."""
@@ -117,8 +115,7 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         event.event_id = derived_id(time_us, digest, number)
     complete(event, defaults, 0)
     places = {problem.field for problem in found}
-    further = (*_outside_lists(event), *problems(event))
-    found += [p for p in further if not places & {p.field, p.field.rpartition(".")[0]}]
+    found += [p for p in problems(event) if not places & {p.field, p.field.rpartition(".")[0]}]
     when = "ts_end" if kind == "call" else "ts"
     if time_us == 0 and when not in places:
         found.append(Problem(when, "missing", "is missing"))
@@ -126,19 +123,6 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         # Avro takes less than JSON, but for the names that the client fills in.
         found += _too_large(event)
     return Line(number, None if found else event, tuple(found))
-
-
-def _outside_lists(event: Event) -> Iterator[Problem]:
-    """Yield what is in no closed list: in the stream it may be a newer release's, here it is a mistake."""
-    guardrails = event.guardrails if isinstance(event, LLMCall) else []
-    for record, prefix in [(event, ""), *((one, f"guardrails[{i}].") for i, one in enumerate(guardrails))]:
-        for name, known in CLOSED[type(record).__name__].items():
-            value = getattr(record, name)
-            if value and value not in (*known, OTHER):
-                near = difflib.get_close_matches(value[:_SHOWN_CHARS], known, 1)
-                meant = f"; did you mean {near[0]}?" if near else ""
-                words = f"{_shown(value)} is none of {', '.join(known)}{meant}"
-                yield Problem(prefix + name, "wrong_type", words)
 
 
 def _too_large(event: Event) -> Iterator[Problem]:
@@ -263,7 +247,7 @@ def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
         place = prefix + name[:_SHOWN_CHARS]
         field = fields.get(name)
         if field is None:
-            yield Problem(place, "unknown_field", _no_such_field(name, fields))
+            yield Problem(place, "unknown_field", "no such field", name, fields)
         elif name in TIMES and isinstance(value, str):
             time_us = microseconds(value)
             if time_us is None:
@@ -281,11 +265,6 @@ def _fit(cls: type, values: dict[str, Any], prefix: str) -> Iterator[Problem]:
                     )
     for name in unreadable:
         values[name] = _some_time(values)
-
-
-def _no_such_field(name: str, fields: Mapping[str, Field]) -> str:
-    near = difflib.get_close_matches(name[:_SHOWN_CHARS], fields, 1)
-    return f"no such field; did you mean {near[0]}?" if near else "no such field"
 
 
 def microseconds(text: str) -> int | None:

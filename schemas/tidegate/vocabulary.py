@@ -1,4 +1,8 @@
-"""The closed lists of the contract. A value that is not in its list decodes as ``other`` and counts."""
+"""The closed lists of the contract.
+
+A value that is not in its list decodes as ``other`` and counts: its producer may be newer than its reader.
+In the app that writes it, it is a slip, which `emit` refuses.
+"""
 
 OTHER = "other"
 

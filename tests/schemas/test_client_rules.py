@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tidegate.client.completion import complete
 from tidegate.client.configuration import read
+from tidegate.client.handle import series_of
 from tidegate.client.rules import REASONS, problems
 from tidegate.client.screen import holds
 from tidegate.codec import encode
@@ -28,6 +29,7 @@ from tidegate.records import (
     Routing,
     UsageOther,
 )
+from tidegate.vocabulary import CLOSED
 
 NewCall = Callable[..., LLMCall]
 DEFAULTS = read({"app": "app", "environment": "test", "kafka": "memory:0"}, environ={})
@@ -64,7 +66,7 @@ ODD: list[Any] = [
     [Attribute(key="k", value="v")] * 33,
     Content(bytes=-1),
     [UsageOther(unit="u", quantity=-1.0)], Retrieval(count=-1), [Guardrail(name="", stage="y")],
-    "n" * 257, "é" * 100, "thumbs", "stars", 7.0, 10**9 + 1, 1e9 + 1, 1e-7,
+    "n" * 257, "é" * 100, "ok", "answered", "other", "thumbs", "stars", 7.0, 10**9 + 1, 1e9 + 1, 1e-7,
 ]  # fmt: skip
 
 
@@ -168,3 +170,34 @@ def test_money_is_rounded_to_the_nano_dollars_of_the_wire(new_call: NewCall) -> 
     complete(event, DEFAULTS, 0)
     assert event.reported_cost_usd == Decimal("0.012345679")
     assert encode(event)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meant"),
+    [
+        ("outcome", "answerd", "; did you mean answered?"),
+        ("outcome", "Answered", "; did you mean answered?"),
+        ("outcome", "", ""),
+        ("status", "success", ""),
+        ("traffic", "shadows", "; did you mean shadow?"),
+    ],
+)
+def test_a_word_of_no_closed_list_is_a_mistake_of_its_app(field: str, value: str, meant: str) -> None:
+    event = copy(VALID[0])
+    setattr(event, field, value)
+    (problem,) = problems(event)
+    known = ", ".join(CLOSED["LLMCall"][field])
+    assert (problem.field, problem.reason) == (field, "wrong_type")
+    assert str(problem) == f"{field}: {value!r} is none of {known}{meant}"
+    assert not holds(event)
+
+
+def test_what_was_read_as_other_may_be_sent_on_and_a_newer_series_stands() -> None:
+    event = copy(VALID[0])
+    event.status = event.outcome = event.source = "other"
+    assert holds(event)
+    assert list(problems(event)) == []
+    rating = copy(VALID[1])
+    rating.series = series_of(event)
+    rating.series.traffic = "canary"
+    assert holds(rating)

@@ -89,6 +89,27 @@ def test_an_unknown_field_refuses_the_event_and_not_the_call(caplog: pytest.LogC
     assert "request_modl: no such field; did you mean request_model?" in caplog.text
 
 
+def test_a_misspelt_outcome_refuses_the_event_and_names_the_word(caplog: pytest.LogCaptureFixture) -> None:
+    with capture() as events:
+        for _ in range(3):
+            with tidegate.call(provider="p", request_model="m") as c:
+                c.record.outcome = "answerd"
+        assert events.calls == []
+        assert events.dropped == {"wrong_type": 3}
+    known = "answered, abstained, refused, empty; did you mean answered?"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"LLMCall refused: outcome: 'answerd' is none of {known}"
+    ]
+
+
+def test_a_unit_that_only_a_newer_router_knows_refuses_no_call() -> None:
+    release = tidegate.Assignment("bot", "v2", "split", assignment_unit="device")
+    with capture() as events:
+        with tidegate.call(release, provider="p", request_model="m"):
+            pass
+        assert [call.assignment_unit for call in events.calls] == ["other"]
+
+
 def test_a_forgotten_model_refuses_the_event_by_name(caplog: pytest.LogCaptureFixture) -> None:
     with capture() as events:
         with tidegate.call(provider="p"):

@@ -128,16 +128,16 @@ def test_an_id_that_is_given_is_kept() -> None:
         ({"retrieval": {"count": 1, "duration_us": -1}}, "retrieval.duration_us: -1 is negative"),
         (
             {"source": "likelihood"},
-            "source: \"likelihood\" is none of sdk, litellm, otel, http, cli, replay",
+            "source: 'likelihood' is none of sdk, litellm, otel, http, cli, replay",
         ),
         (
             {"outcome": "answred"},
-            "outcome: \"answred\" is none of answered, abstained, refused, empty; did you mean answered?",
+            "outcome: 'answred' is none of answered, abstained, refused, empty; did you mean answered?",
         ),
-        ({"outcome": "🦆"}, "outcome: \"🦆\" is none of answered, abstained, refused, empty"),
+        ({"outcome": "🦆"}, "outcome: '🦆' is none of answered, abstained, refused, empty"),
         (
             {"guardrails": [{"name": "pii", "stage": "inputs"}]},
-            "guardrails[0].stage: \"inputs\" is none of input, output, tool, retrieval; did you mean input?",
+            "guardrails[0].stage: 'inputs' is none of input, output, tool, retrieval; did you mean input?",
         ),
         ({"type": "chat"}, "type: \"chat\" is none of call, feedback, evaluation"),
         ({"type": ["call"]}, "type: [\"call\"] is none of call, feedback, evaluation"),

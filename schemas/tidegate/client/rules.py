@@ -1,17 +1,19 @@
 """What an event must fulfil to be counted: the one list of rules, for `emit` and for files."""
 
 import dataclasses
+import difflib
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from tidegate import limits
-from tidegate.records import Evaluation, Feedback, LLMCall, UsageOther
+from tidegate.records import Evaluation, Feedback, LLMCall, Series, UsageOther
+from tidegate.vocabulary import CLOSED, OTHER
 
 Event = LLMCall | Feedback | Evaluation
 EVENTS: tuple[type, ...] = (LLMCall, Feedback, Evaluation)
@@ -49,6 +51,7 @@ TARGETS: dict[type, tuple[str, ...]] = {
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_FLOAT = sys.float_info.max
+_SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,21 @@ class Problem:
         One of `REASONS`.
     what
         What was found and what belongs there, in words.
+    written, known
+        A word that is none of those known; one of them may have been meant. Which one is looked for only
+        where the problem is shown: most are merely counted.
     """
 
     field: str
     reason: str
     what: str
+    written: str = ""
+    known: Iterable[str] = ()
 
     def __str__(self) -> str:
-        """Name the field and what is wrong with it."""
-        return f"{self.field}: {self.what}"
+        """Name the field, what is wrong with it, and what may have been meant."""
+        near = difflib.get_close_matches(self.written[:_SHOWN_CHARS], self.known, 1)
+        return f"{self.field}: {self.what}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,8 @@ class Field:
         Of text that becomes part of a series.
     most
         Largest number, where the stream takes none above it.
+    known
+        Of a closed list, what it may say; empty where it may say anything.
     """
 
     name: str
@@ -100,6 +111,7 @@ class Field:
     required: bool
     longest_bytes: int | None
     most: int | None
+    known: tuple[str, ...]
 
 
 @functools.cache
@@ -124,7 +136,14 @@ def _field(record: str, f: "dataclasses.Field[Any]", hint: Any) -> Field:
         no_default or f.name in FILLED_IN,
         limits.LONGEST_NAME_BYTES if f.name in limits.NAMES.get(record, ()) else None,
         _most(record, f.name),
+        _known(record, f.name),
     )
+
+
+def _known(record: str, name: str) -> tuple[str, ...]:
+    # A series may come in a handle of a newer release, whose words are no mistakes.
+    words = () if record == Series.__name__ else CLOSED.get(record, {}).get(name, ())
+    return (*words, OTHER) if words else ()
 
 
 def _most(record: str, name: str) -> int | None:
@@ -174,6 +193,10 @@ def _value_problem(field: Field, value: Any) -> Problem | None:
     match value:
         case "" if field.required:
             return Problem(name, "missing", "is missing")
+        case str() if field.known and value not in field.known:
+            wanted = ", ".join(word for word in field.known if word != OTHER)
+            words = f"{value[:_SHOWN_CHARS]!r} is none of {wanted}"
+            return Problem(name, "wrong_type", words, value, field.known)
         case str() if name == "event_id" and not UUID.fullmatch(value):
             return Problem(name, "wrong_type", f"{value[:50]!r} is no UUID in lower case; leave it out")
         case str() if field.longest_bytes is not None and size_of_name(value) > field.longest_bytes:

@@ -73,6 +73,8 @@ def _condition(field: Field) -> str:
         return f"v.__class__ is list and (not v or {check}){bound}"
     if field.element is not None:
         return f"record_holds(v, elements[{field.name!r}])"
+    if field.known:
+        return f"isinstance(v, str) and v in {field.known!r}"
     if str in field.types:
         special = " and is_uuid(v)" if field.name == "event_id" else " and v != ''" if field.required else ""
         longest = field.longest_bytes

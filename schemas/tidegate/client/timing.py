@@ -1,7 +1,6 @@
 """Times a call: ``with tidegate.call(provider="openai", request_model="gpt-4o") as c``."""
 
 import dataclasses
-import difflib
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,7 +71,7 @@ class Call:
         if error is not None:
             explain(self.record, error)
         if self._unknown:
-            client.refuse(self.record, *(_unknown(name) for name in sorted(self._unknown)))
+            client.refuse(self.record, *map(_unknown, sorted(self._unknown)))
         else:
             client.emit(self.record, self._assignment)
 
@@ -120,5 +119,4 @@ def explain(call: LLMCall, error: BaseException) -> None:
 
 
 def _unknown(name: str) -> Problem:
-    near = difflib.get_close_matches(name, _FIELDS, 1)
-    return Problem(name, "unknown_field", f"no such field{f'; did you mean {near[0]}?' if near else ''}")
+    return Problem(name, "unknown_field", "no such field", name, _FIELDS)
