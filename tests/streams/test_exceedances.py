@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate_streams.histogram import bucket
-from tidegate_streams.statistics.exceedances import GAMMA, ZERO, above, shifted, threshold
+from tidegate_streams.statistics.exceedances import GAMMA, ZERO, above, below_limit, shifted, threshold
 
 values = st.lists(st.integers(0, 10_000_000), min_size=1, max_size=400)
 
@@ -33,6 +33,13 @@ def test_what_lies_above_a_bucket_is_counted_exactly(observed, edge):
     index = int(bucket([edge])[0])
     largest = int(GAMMA**index * (1 + 1e-12))
     assert above(histogram(observed), index) == sum(value > largest for value in observed)
+
+
+def test_where_nothing_was_ever_above_a_promotion_is_tested_one_bucket_lower():
+    limited = {300: 95, 900: 5}
+    assert [below_limit(limited, threshold(limited, level)) for level in (0.5, 0.99)] == [300, 899]
+    assert above(limited, 899) == 5
+    assert below_limit({ZERO: 200}, ZERO) == ZERO - 1
 
 
 def test_a_tail_quantile_waits_until_one_value_beyond_it_is_expected():

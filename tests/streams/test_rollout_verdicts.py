@@ -112,6 +112,30 @@ def test_an_absolute_margin_of_cost_is_in_dollars_though_buckets_are_in_nanodoll
     assert evidence(3_300_000).log_e_rollback > math.log(100)
 
 
+def at_a_limit(seed, share):
+    """Latencies of up to a minute; these at a limit of sixty seconds."""
+    rng = np.random.default_rng(seed)
+    observed = rng.lognormal(16, 0.5, 1_000).clip(max=60e6)
+    observed[rng.random(1_000) < share] = 60e6
+    return values(observed.astype(int))
+
+
+def test_what_often_stands_at_a_limit_can_be_shown_to_be_no_worse():
+    tail, past = replace(LATENCY, quantiles=[0.99]), at_a_limit(0, 0.02)
+    evidence = MetricEvidence.none(tail)
+    for look in range(1, 11):
+        evidence = after(evidence, tail, at_a_limit(look, 0.02), at_a_limit(-look % 100, 0.02), past)
+    assert judged({"latency_us": evidence}, tail).verdicts == {"latency_us": "pass"}
+
+
+def test_a_constant_that_grew_is_no_better_for_standing_at_its_highest():
+    usual = values(np.full(400, 1_000_000))
+    for factor, verdict in ((1.0, "pass"), (1.1, "fail"), (1.3, "fail")):
+        evidence = seen(LATENCY, usual, values(np.full(400, int(factor * 1_000_000))), usual)
+        judgement = judged({"latency_us": evidence}, LATENCY)
+        assert judgement.verdicts["latency_us"] == verdict, factor
+
+
 def judged(evidence, *metrics, alpha=0.01):
     return judge(metrics, evidence, alpha, 0.05)
 

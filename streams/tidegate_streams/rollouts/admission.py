@@ -106,6 +106,7 @@ def _growth(metric: DecisionMetric, test: Comparison, past: VariantPane, share: 
         n, edge = sum(counts.values()), threshold(counts, test.quantile)
         if n < LEAST_OBSERVATIONS or edge is None:
             return None
+        edge = verdicts.safe_edge(test.direction, counts, edge)
         rates = above(counts, edge) / n, above(counts, verdicts.edges(metric, test.direction, edge)[1]) / n
     else:
         n, bad = past.rates.get(metric.name, (0, 0))

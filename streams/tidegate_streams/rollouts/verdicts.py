@@ -11,7 +11,7 @@ from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.statistics import combination, emix, excess
 from tidegate_streams.statistics.emix import Counts, Floats
-from tidegate_streams.statistics.exceedances import Histogram, above, shifted, threshold
+from tidegate_streams.statistics.exceedances import Histogram, above, below_limit, shifted, threshold
 from tidegate_streams.statistics.margins import line, reference_rate
 
 Verdict = Literal["pass", "fail", "inconclusive", "error", "skipped"]
@@ -189,25 +189,30 @@ def _exceedances(
     if edge is None:
         return None
     n_b, n_c = sum(baseline.values()), sum(candidate.values())
-    k_b = above(baseline, edge)
 
-    def beyond(index: int) -> Counts:
-        counts = Counts(n_b, n_c, k_b, above(candidate, index))
+    def beyond(index: int, moved: int) -> Counts:
+        counts = Counts(n_b, n_c, above(baseline, index), above(candidate, moved))
         return counts if direction > 0 else counts.complement()
 
-    rollback, promotion = edges(metric, direction, edge)
+    safe = safe_edge(direction, reference, edge)
+    rollback, promotion = edges(metric, direction, edge)[0], edges(metric, direction, safe)[1]
     if metric.margin_kind == "odds":
         at = emix.points(math.log(metric.rollback_margin), math.log(metric.promotion_margin))
     else:
         at = emix.points(0.0, 0.0)
     curve = np.concatenate(
         [
-            emix.log_likelihood(beyond(rollback), at[emix.HARM]),
-            emix.log_likelihood(beyond(promotion), at[emix.SAFE]),
-            emix.log_likelihood(beyond(edge), at[emix.GRID]),
+            emix.log_likelihood(beyond(edge, rollback), at[emix.HARM]),
+            emix.log_likelihood(beyond(safe, promotion), at[emix.SAFE]),
+            emix.log_likelihood(beyond(edge, edge), at[emix.GRID]),
         ]
     )
-    return curve, beyond(edge)
+    return curve, beyond(edge, edge)
+
+
+def safe_edge(direction: int, reference: Histogram, edge: int) -> int:
+    """Where a quantile's edge lies for the baseline when a promotion is tested."""
+    return below_limit(reference, edge) if direction > 0 else edge
 
 
 def edges(metric: DecisionMetric, direction: int, edge: int) -> tuple[int, int]:

@@ -46,6 +46,24 @@ def threshold(reference: Histogram, level: float) -> int | None:
     raise AssertionError("the last bucket holds the last rank")
 
 
+def below_limit(reference: Histogram, index: int) -> int:
+    """Return the threshold at which a promotion is tested: one lower where nothing was ever above it.
+
+    Values that stand at a limit, as of time or of tokens, have nothing above, neither of the baseline nor of
+    the candidate, and nothing can be shown of nothing. What reaches the limit can be compared. For harm the
+    threshold stays: above what never was, little is enough.
+
+    Parameters
+    ----------
+    reference
+        Values of the baseline in past panes.
+    index
+        Bucket of the quantile.
+    """
+    highest = max((bucket for bucket, count in reference.items() if count), default=index)
+    return index - 1 if index >= highest else index
+
+
 def shifted(index: int, kind: str, margin: float, *, strict: bool) -> int:
     """Bucket of the candidate's threshold.
 
