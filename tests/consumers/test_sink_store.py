@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -351,13 +352,30 @@ def test_rows_of_a_stranger_stop_the_sink(store: Store, call: Any, ranged: Any) 
 def test_a_partition_without_offsets_goes_on_a_range_before_its_last_row(
     store: Store, settings: Settings, call: Any, ranged: Any
 ) -> None:
-    with closing(Store(settings.model_copy(update={"sink_range_rows": 2}))) as store:
-        assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 7
-        put(store, ranged([call(), b"poison", call()], lo=20), [False, False, True])
-        assert store.next_offset(Log(CALLS, "topic/id", 3, 7, 90)) == 21
-        assert store.next_offset(Log(CALLS, "topic/id", 3, 22, 90)) == 22
-        assert store.next_offset(Log(CALLS, "topic/id", 4, 7, 90)) == 7
-        assert store.next_offset(Log(CALLS, "another", 3, 7, 90)) == 7
+    log = Log(CALLS, "topic/id", 3, 7, 90)
+    store._range_rows = 2
+    assert store.next_offset(log) == 7
+    put(store, ranged([call(), call(), call(), b"poison"], lo=20))
+    assert store.next_offset(log) == 20
+    assert store.next_offset(replace(log, low=22)) == 22
+    assert store.next_offset(replace(log, partition=4)) == 7
+    assert store.next_offset(replace(log, topic_id="another")) == 7
+    # The last range may have been made when more were allowed.
+    with closing(Store(settings.model_copy(update={"sink_range_rows": 2}))) as lowered:
+        assert lowered.next_offset(log) == 7
+
+
+def test_a_partition_without_offsets_goes_back_a_range_however_far_apart_its_messages_lie(
+    store: Store, call: Any, ranged: Any
+) -> None:
+    store._range_rows = 2
+    # Transactions of one message leave a mark behind each, and what is aborted leaves as much as it had.
+    for partition, step in enumerate([2, 9]):
+        offsets = range(30, 30 + 3 * step, step)
+        for offset in offsets:
+            put(store, ranged([call()], lo=offset, partition=partition))
+        # At least the last two, and not back to where the log begins.
+        assert 30 - step < store.next_offset(Log(CALLS, "topic/id", partition, 0, 90)) <= offsets[-2]
 
 
 def test_rows_go_as_far_as_any_table_has_them_that_would_count_them_twice(

@@ -28,6 +28,9 @@ from tidegate_infra.settings import Settings
 ANSWER_S = 60
 """How long an answer of the store is waited for."""
 
+RANGE_ROWS = 100_000
+"""Ranges may have had at least so many messages, though the setting allows fewer by now."""
+
 _SKEW_S = 3_600
 """The store's clock may be so far from ours and from Kafka's, together."""
 
@@ -102,7 +105,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._client: Client = clickhouse.connect(settings, answer_seconds=ANSWER_S)
-        self._range_rows = settings.sink_range_rows
+        self._range_rows = max(settings.sink_range_rows, RANGE_ROWS)
         self._types: dict[str, dict[str, str]] = {}
         for table, column, type_ in self._client.query(_COLUMNS).result_rows:
             self._types.setdefault(table, {})[column] = type_
@@ -166,9 +169,15 @@ class Store:
     def next_offset(self, log: Log) -> int:
         """Offset to go on from without offsets of the group: a range before the last one that has a row.
 
-        The last range may stand in some tables and not in others.
+        The last range may stand in some tables and not in others, and its messages may lie far apart. So we
+        go back until a table has rows of as many messages as a range may have, or the log begins.
         """
-        return max(log.low, self._end(TABLES[log.topic], log, log.low) - self._range_rows)
+        tables = TABLES[log.topic]
+        end = self._end(tables, log, log.low)
+        lo = end - self._range_rows
+        while lo > log.low and self._most(tables, log, lo, end) < self._range_rows:
+            lo = end - 2 * (end - lo)
+        return max(log.low, lo)
 
     def note_loss(self, log: Log, lo: int) -> None:
         """Record which offsets the log's retention took before they were stored, as far as that is not known.
@@ -207,6 +216,11 @@ class Store:
             [last] = self._one(_LAST, {"table": table, "lo": lo, **_place(source)})
             ends += [] if last is None else [last + 1]
         return max(ends)
+
+    def _most(self, tables: Iterable[str], source: Log, lo: int, end: int) -> int:
+        """Messages in [lo, end) that have rows in the table where most have."""
+        where = {"lo": lo, "hi": end - 1, **_place(source)}
+        return max(int(self._one(_COUNTED, {"table": table, **where})[1]) for table in tables)
 
     def _one(self, query: str, where: dict[str, object]) -> Sequence[Any]:
         """Ask for what is one row, whatever stands."""
