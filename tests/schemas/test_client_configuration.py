@@ -85,6 +85,8 @@ def test_a_key_of_handles_that_could_be_guessed_is_refused_and_not_quoted() -> N
     with pytest.raises(ConfigError, match="handle_key must be at least 16 bytes long: make one") as caught:
         read(given, environ={"TIDEGATE_HANDLE_KEY": "hunter2hunter2h"})
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="handle_key must be at least 16 bytes long"):
+        read(given | {"handle_key": ""}, environ={})
     assert read(given | {"handle_key": "ü" * 8}, environ={}).handle_key == "ü" * 8
 
 

@@ -92,7 +92,8 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> C
         for name in _NAMES
         if size_of_name(values.get(name, "")) > LONGEST_NAME_BYTES
     ]
-    if (handle_key := values.get("handle_key")) and len(handle_key.encode()) < LEAST_KEY_BYTES:
+    handle_key = values.get("handle_key")
+    if handle_key is not None and len(handle_key.encode()) < LEAST_KEY_BYTES:
         problems.append(
             f"handle_key must be at least {LEAST_KEY_BYTES} bytes long: make one with `openssl rand -hex 32`"
         )
