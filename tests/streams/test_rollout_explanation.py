@@ -1,10 +1,14 @@
 """What explain says: why this state, what each metric shows, and what a promotion would take."""
 
+import numpy as np
 import pytest
 from tests.streams.drive import SECOND, START, Drive, latency, rate, reached, rollout
 
 from tidegate.records import Freeze, Step
+from tidegate_infra.cli import rollout_view
+from tidegate_infra.cli.rollout_view import odds
 from tidegate_streams.rollouts.explanation import conditions, explained, lines
+from tidegate_streams.statistics import emix
 
 POINTS = {"margin_kind": "absolute", "rollback_margin": 0.01, "promotion_margin": 0.03}
 
@@ -24,6 +28,26 @@ def test_it_says_the_stream_s_own_sentences_and_the_figures() -> None:
         "METRIC", "VERDICT", "ESTIMATE", "INTERVAL", "E_ROLLBACK", "E_PROMOTION", "ALPHA_SPENT",
     ]  # fmt: skip
     assert any("march when the weighted mean of e_rollback reaches 100." in line for line in said)
+
+
+def test_odds_beyond_the_grid_are_told_as_beyond_it_and_the_figures_are_named() -> None:
+    shown = {"over 20": {"bad": 0.01, "worse": 90}, "under 0.05": {"bad": 0.9, "worse": 0.001}}
+    for end, how in shown.items():
+        drive = Drive(rollout(steps=[Step(weight_bp=5_000, min_calls=10**6)])).serve(8, **how)
+        view = explained(drive.state.plan, drive.progress)
+        assert odds(view["metrics"][0])["estimate"] == end
+        assert end in (odds(view["metrics"][0])["interval"] or "")
+        for said in (rollout_view.lines(view), lines(drive.state.plan, drive.progress)):
+            assert any(end in line for line in said)
+            assert any("odds of a bad event with june, divided by those with march" in line for line in said)
+        assert "n, events           march / june" in rollout_view.lines(view)
+    assert odds({"estimate": None, "interval": [None, None]}) == {"estimate": None, "interval": None}
+    assert odds({"estimate": 1.5, "interval": [0.5, None]}) == {
+        "estimate": "1.5",
+        "interval": "0.5 … over 20",
+    }
+    ends = np.exp(emix.GRID_LOG_PSI[[0, -1]])
+    assert ends == pytest.approx([rollout_view.LEAST_ODDS, rollout_view.MOST_ODDS])
 
 
 def test_each_condition_of_a_promotion_is_there_with_its_figure() -> None:

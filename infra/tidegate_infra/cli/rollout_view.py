@@ -182,7 +182,8 @@ def lines(view: Mapping[str, Any]) -> list[str]:
     if view["exposure"]:
         said.append(_NOT_COMPARED)
     if view["metrics"]:
-        said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS), ""]
+        said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS)]
+        said += ["", *legend(view["metrics"][0]), ""]
         said += [metric["sentence"] for metric in view["metrics"]]
     return said
 
@@ -194,15 +195,42 @@ _NOT_COMPARED = (
 _METRIC_COLUMNS = ("metric", "verdict", "n", "events", "estimate", "interval", "e_rollback", "e_promotion")
 
 
+LEAST_ODDS, MOST_ODDS = 1 / 20, 20.0
+"""Ends of the grid that odds ratios are looked for on: an estimate at an end lies there or beyond."""
+
+
+def legend(metric: Mapping[str, Any]) -> list[str]:
+    """Say what the figures of the table are, and which variant comes first."""
+    base, new = metric["n"]
+    return [
+        f"n, events           {base} / {new}",
+        f"estimate, interval  odds of a bad event with {new}, divided by those with {base}: 1 is alike,",
+        f"{'':20}above 1 worse. Of latency, cost and tokens, bad is beyond a quantile of {base}",
+    ]
+
+
+def odds(metric: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the estimate and the interval of a metric as a table shows them; None before any."""
+    estimate, (low, high) = metric["estimate"], metric["interval"]
+    if estimate is None and low is None and high is None:
+        return {"estimate": None, "interval": None}
+    ends = _odds(LEAST_ODDS if low is None else low), _odds(MOST_ODDS if high is None else high)
+    return {"estimate": None if estimate is None else _odds(estimate), "interval": " … ".join(ends)}
+
+
+def _odds(ratio: float) -> str:
+    if ratio <= LEAST_ODDS * (1 + 1e-9):
+        return f"under {LEAST_ODDS:g}"
+    return f"over {MOST_ODDS:g}" if ratio >= MOST_ODDS * (1 - 1e-9) else cell(ratio)
+
+
 def _metric_row(metric: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = metric["interval"]
     return {
         "metric": metric["name"],
         "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
         "n": _pair(metric["n"]),
         "events": _pair(metric["events"]),
-        "estimate": metric["estimate"],
-        "interval": None if low is None and high is None else f"{cell(low)} … {cell(high)}",
+        **odds(metric),
         "e_rollback": metric["e_values"]["rollback"],
         "e_promotion": metric["e_values"]["promotion"],
     }

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tidegate.records import DecisionMetric, Evidence, Rollout, RolloutProgress
-from tidegate_infra.cli.output import cell, table
-from tidegate_infra.cli.rollout_view import ENDED, shown, weights_text
+from tidegate_infra.cli.output import table
+from tidegate_infra.cli.rollout_view import ENDED, legend, odds, shown, weights_text
 from tidegate_streams.rollouts import freezes, words
 from tidegate_streams.rollouts.outputs import baseline, candidate
 from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
@@ -142,6 +142,7 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
     said += ["", "Evidence", *(f"  {metric['sentence']}" for metric in view["metrics"])]
     rows = [_numbers(metric) for metric in view["metrics"]]
     said += ["", *(f"  {line}" for line in table(rows, tuple(rows[0])))]
+    said += ["", *(f"  {line}" for line in legend(view["metrics"][0])[1:])]
     base, reached = baseline(spec).name, f"{1 / spec.alpha_rollback:g}"
     said += ["", f"  All traffic goes back to {base} when the weighted mean of e_rollback reaches {reached}."]
     said += ["  alpha_spent is the smallest alpha at which the metric alone would have done so by now."]
@@ -149,12 +150,10 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
 
 
 def _numbers(metric: dict[str, Any]) -> dict[str, Any]:
-    low, high = metric["interval"]
     return {
         "metric": metric["name"],
         "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
-        "estimate": metric["estimate"],
-        "interval": None if low is None and high is None else f"{cell(low)} … {cell(high)}",
+        **odds(metric),
         "e_rollback": metric["e_values"]["rollback"],
         "e_promotion": metric["e_values"]["promotion"],
         "alpha_spent": metric["alpha"]["spent"],
