@@ -180,7 +180,10 @@ class Store:
         return max(log.low, lo)
 
     def note_loss(self, log: Log, lo: int) -> None:
-        """Record which offsets the log's retention took before they were stored, as far as that is not known.
+        """Record which offsets without rows the log's retention took, as far as that is not known.
+
+        As many events are lost at most: nobody can tell any more which of the offsets were of marks of
+        transactions, or of messages that have no rows.
 
         Parameters
         ----------
