@@ -137,6 +137,14 @@ def test_a_call_says_how_it_was_routed() -> None:
     assert (call.experiment, call.assignment_unit) == ("try-v2", "user")
 
 
+def test_what_no_router_assigned_refuses_the_event_and_not_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    with capture() as events:
+        with tidegate.call("june", provider="p", request_model="m") as c:  # type: ignore[arg-type]
+            assert c.event_id
+        assert events.dropped == {"wrong_type": 1}
+    assert caplog.messages == ["LLMCall refused: assignment: str where what Router.assign returned belongs"]
+
+
 def test_the_handle_taken_inside_the_block_names_the_route() -> None:
     release = tidegate.Assignment(deployment="bot", variant="v2", reason="split", revision=7)
     with capture() as events:

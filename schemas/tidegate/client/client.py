@@ -98,6 +98,10 @@ class Client:
             self.refuse(event, Problem("type", "wrong_type", "no LLMCall, Feedback or Evaluation"))
             return None
         if assignment is not None and isinstance(event, LLMCall):
+            if not isinstance(assignment, Assignment):
+                words = f"{type(assignment).__name__} where what Router.assign returned belongs"
+                self.refuse(event, Problem("assignment", "wrong_type", words))
+                return None
             assignment.mark(event)
         if target is not None and not isinstance(event, LLMCall):
             try:
