@@ -1,11 +1,18 @@
 """How long and how large a value may be: one list, by which `emit`, `rollout apply` and the stream refuse."""
 
+import re
+
 from tidegate.errors import ContractError
 from tidegate.records import Rollout, RolloutAction
 from tidegate.series import DIMENSIONS
 
 LONGEST_NAME_BYTES = 256
 """Of what becomes part of a series, in UTF-8."""
+
+ROUTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a rollout may name: it fits into a topic's key and a URL."""
+
+ROUTED_RULE = "use up to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
 
 LONGEST_US = 10**12
 """Longest duration, about eleven days. Bounds keep sums of squares exact."""

@@ -11,6 +11,7 @@ from tidegate.assignment import Assignment, assign, mirror, unusable
 from tidegate.client.current import current
 from tidegate.client.following import Follower
 from tidegate.client.notices import Notices
+from tidegate.limits import ROUTED, ROUTED_RULE
 from tidegate.records import DeploymentCommand
 from tidegate.series import deployment_key
 
@@ -56,6 +57,10 @@ class Router:
         self._environment = environment
         self._follow = follow
         self._notices = Notices()
+        if not (isinstance(deployment, str) and ROUTED.fullmatch(deployment)):
+            self._notices.warn(
+                "name", "no rollout can name deployment %r, the default serves: %s", deployment, ROUTED_RULE
+            )
         self._command: DeploymentCommand | None = None
         self._revisions: deque[int] = deque(maxlen=_KEPT_REVISIONS)
         self.reset()

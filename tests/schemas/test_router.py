@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tidegate import Router
 from tidegate.assignment import assignment_hash, choose, signed
+from tidegate.limits import ROUTED_RULE
 from tidegate.records import DeploymentCommand, LLMCall, Weight
 
 UNITS = [f"user-{i}" for i in range(4_000)]
@@ -177,6 +178,14 @@ def test_a_router_before_the_configuration_serves_the_default() -> None:
     assert router.assign("user-1").variant == "stable"
     assert not router.ready(0)
     router.close()
+
+
+@pytest.mark.parametrize("name", ["bad name!", "", None])
+def test_a_deployment_that_no_rollout_can_name_is_told_and_served(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Router(name, default="stable", follow=False).assign("user-1").variant == "stable"
+    assert caplog.messages == [f"no rollout can name deployment {name!r}, the default serves: {ROUTED_RULE}"]
 
 
 def test_a_unit_that_cannot_be_read_gets_the_default(router: Router) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tidegate.limits import LONGEST_NAME_BYTES
+from tidegate.limits import LONGEST_NAME_BYTES, ROUTED, ROUTED_RULE
 from tidegate.metrics import Metric
 
 _UNITS_US = {
@@ -21,7 +21,6 @@ _UNITS_US = {
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|min|s|m|h|d)\s*")
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _MARGIN = re.compile(rf"(\$?)\s*({_NUMBER})\s*([A-Za-z%]*)\s*")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 MAX_US = 366 * _UNITS_US["d"]
 
@@ -43,11 +42,8 @@ class Margin(NamedTuple):
 
 def name(text: str) -> str:
     """Name that fits into a topic's key and a URL."""
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            f"{text!r} is no name: use up to 128 letters, digits, dots, dashes and underscores, "
-            f"beginning with a letter or digit"
-        )
+    if not ROUTED.fullmatch(text):
+        raise ValueError(f"{text!r} is no name: {ROUTED_RULE}")
     return text
 
 
