@@ -1,7 +1,7 @@
 """The commonest names of guardrails, ratings and errors: of those that a bug makes up there is no end.
 
-What has a rarer name is added up under `other`, whenever rows of a finer grain become one of a coarser, and
-once more in a window. So neither the state nor a message grows with the number of names.
+What has a rarer name is added up under `other`, whenever rows of a finer grain become one of a coarser or late
+rows make it too many, and once more in a window. So neither the state nor a message grows with the number of names.
 """
 
 import polars as pl
@@ -21,13 +21,26 @@ def few(table: Frames) -> Frames:
     return {kind: _calls(rows) if kind == "calls" else _ratings(rows) for kind, rows in table.items()}
 
 
+def outgrow(table: Frames) -> bool:
+    """Whether the rows of a key, which may be many here, list more than `few` would keep of them."""
+    return any(_outgrow(rows) for rows in table.values())
+
+
+def _outgrow(rows: pl.DataFrame) -> bool:
+    listed = [pl.col(column).list.len().sum() for column in _LISTS if column in rows.columns]
+    most = pl.max_horizontal(listed or [pl.len()]).alias("_most")
+    # Seldom are there so many in all that keys need be told apart.
+    if rows.select(most).item() <= MOST_NAMES:
+        return False
+    return bool(rows.group_by(_within(rows)).agg(most).select(pl.col("_most").max() > MOST_NAMES).item())
+
+
+def _within(rows: pl.DataFrame) -> list[str]:
+    return [name for name in rows.columns if name not in partials.MEASURES and name != "name"]
+
+
 def _ratings(rows: pl.DataFrame) -> pl.DataFrame:
-    if rows.height <= MOST_NAMES:
-        return rows
-    within = [name for name in rows.columns if name not in partials.MEASURES and name != "name"]
-    if rows.group_by(within).len().filter(pl.col("len") > MOST_NAMES).is_empty():
-        return rows
-    return partials.merge(_renamed(rows, within, ["name"], "n"))
+    return partials.merge(_renamed(rows, _within(rows), ["name"], "n")) if _outgrow(rows) else rows
 
 
 def _calls(rows: pl.DataFrame) -> pl.DataFrame:

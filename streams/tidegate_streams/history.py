@@ -46,10 +46,8 @@ class History:
         self.tables[PANE_US] = rollups.concat([self.tables[PANE_US], panes, late])
         for fine_us, coarse_us in pairwise(GRAINS):
             end = _end(coarse_us)
-            added = [
-                self.tables[coarse_us],
-                rollups.coarsen(rollups.where(late, end <= before_us), coarse_us),
-            ]
+            late_here = rollups.coarsen(rollups.where(late, end <= before_us), coarse_us)
+            added = [_with_late(self.tables[coarse_us], late_here)]
             if before_us // coarse_us < until_us // coarse_us:
                 closing = rollups.where(self.tables[fine_us], (end > before_us) & (end <= until_us))
                 added.append(commonest.few(rollups.merge(rollups.coarsen(closing, coarse_us))))
@@ -82,6 +80,15 @@ class History:
                 [self.tables[coarse_us], rollups.coarsen(unfinished, coarse_us)]
             )
         return tables
+
+
+def _with_late(table: Frames, late: Frames) -> Frames:
+    is_near = pl.col("start_us").is_in(rollups.distinct(late, ["start_us"]).to_series().implode())
+    together = rollups.concat([rollups.where(table, is_near), late])
+    # Adding up wide rows at every close would cost more than keeping some of them apart.
+    if commonest.outgrow(together):
+        together = commonest.few(rollups.merge(together))
+    return rollups.concat([rollups.where(table, ~is_near), together])
 
 
 def _end(length_us: int) -> pl.Expr:

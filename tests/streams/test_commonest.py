@@ -86,6 +86,26 @@ def test_hours_of_made_up_names_leave_no_more_rows_than_two_hundred_would():
     assert of_hours.get_column("n").sum() == minutes * 3 * MOST_NAMES
 
 
+def test_made_up_names_that_come_late_leave_no_more_rows_than_two_hundred_would():
+    history, closes, now_us = History(), 12, START_US + HOUR_US
+    names = 2 * MOST_NAMES
+    for close in range(closes):
+        failed = [{"type": f"e{close}-{n}", "n": 1} for n in range(names)]
+        late_us = now_us - 5 * MINUTE_US
+        late = rated("evaluations", {f"name-{close}-{n}": 1 for n in range(names)}, late_us)
+        late |= {"calls": called(late_us, error_types=failed)["calls"]}
+        history.close(rollups.EMPTY, late, now_us, now_us + PANE_US)
+        now_us += PANE_US
+    for grain_us, starts in ((MINUTE_US, 2), (HOUR_US, 1)):
+        kept = history.tables[grain_us]
+        assert kept["evaluations"].height == starts * MOST_NAMES
+        assert kept["evaluations"].get_column("n").sum() == closes * names
+        errors = kept["calls"].get_column("error_types")
+        assert errors.list.len().sum() == starts * MOST_NAMES
+        assert errors.explode().struct.field("n").sum() == closes * names
+        assert kept["calls"].get_column("calls").sum() == closes
+
+
 def test_no_window_lists_more_names_than_a_message_holds():
     names = {f"{n:0256}": 1 for n in range(20 * MOST_NAMES)}
     formed = {
