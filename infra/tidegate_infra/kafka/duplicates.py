@@ -41,9 +41,10 @@ def identities(
     Parameters
     ----------
     topic
-        Calls, feedback or evaluations. A call's identity is its Kafka key, whether or not the value can be read. A rating's
-        is the record's id, and whether its series is there: it may come a second time with the series that it
-        lacked, and both are taken. It is read as what counts is read, so that no copy counts twice.
+        Calls, feedback or evaluations. A call's identity is its Kafka key, whether or not the value can be
+        read. A rating's is the record's id, and whether its series is there: it may come a second time with
+        the series that it lacked, and both are taken. It is read as what counts is read, so that no copy
+        counts twice.
     messages
         Messages of one or several partitions.
     registry
