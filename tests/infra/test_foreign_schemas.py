@@ -4,6 +4,7 @@ import copy
 import io
 from collections.abc import Callable
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -82,6 +83,10 @@ def without_its_provider(fields: Fields) -> None:
     fields.remove(field(fields, "provider"))
 
 
+def as_bytes(fields: Fields) -> None:
+    field(fields, "provider")["type"] = "bytes"
+
+
 def with_a_map(fields: Fields) -> None:
     fields.append({"name": "extra", "type": {"type": "map", "values": "string"}})
 
@@ -93,10 +98,11 @@ def with_a_map(fields: Fields) -> None:
         # Digits could be taken for a number by one way of reading, and not by the other.
         (as_text, {"input_tokens": "12"}, "is string and read as"),
         (as_text, {"input_tokens": "a few"}, "is string and read as"),
+        (as_bytes, {"provider": b"\xff"}, "is bytes and read as"),
         (without_its_provider, {}, "provider: is not written"),
         (with_a_map, {"extra": {}}, "a map cannot be decoded"),
     ],
-    ids=["digits", "words", "less", "map"],
+    ids=["digits", "words", "bytes", "less", "map"],
 )
 def test_a_schema_that_is_not_ours_is_refused_whatever_its_values(
     change: Callable[[Fields], object],
@@ -108,6 +114,49 @@ def test_a_schema_that_is_not_ours_is_refused_whatever_its_values(
     assert batch.frame.height == 0
     assert {one.reason for one in batch.rejected} == {"unknown_schema"}
     assert all(why in one.detail for one in batch.rejected)
+
+
+def nested(depth: int) -> Any:
+    return {"type": "array", "items": nested(depth - 1)} if depth else "int"
+
+
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+FIXED = {"type": "fixed", "name": "F", "size": 16}
+EMPTY = {"type": "record", "name": "Empty", "fields": []}
+UNMADE: dict[str, tuple[dict[str, Any], Any]] = {
+    "fixed": ({"name": "extra", "type": FIXED}, b"x" * 16),
+    "a decimal of fixed length": (
+        {"name": "extra", "type": FIXED | {"logicalType": "decimal", "precision": 38, "scale": 2}},
+        Decimal("1.25"),
+    ),
+    "a duration": ({"name": "extra", "type": FIXED | {"size": 12, "logicalType": "duration"}}, b"x" * 12),
+    "null": ({"name": "extra", "type": "null"}, None),
+    "a record in itself": ({"name": "extra", "type": ["null", NODE]}, None),
+    "the call in itself": ({"name": "extra", "type": ["null", "tidegate.LLMCall"]}, None),
+    "the name of another field": ({"name": "provider", "type": "string"}, "openai"),
+    "the name of the row": ({"name": "_row", "type": "long"}, 1),
+    "lists in lists": ({"name": "extra", "type": nested(150)}, []),
+    "a list of nothing": ({"name": "extra", "type": {"type": "array", "items": EMPTY}}, [{}]),
+}
+"""Fields that are compatible, since nobody reads them, and for which some decoder cannot be made."""
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
+@pytest.mark.parametrize("what", UNMADE)
+def test_a_schema_for_which_a_decoder_cannot_be_made_is_refused_either_way(what: str, slow: bool) -> None:
+    extra, value = UNMADE[what]
+    batch = read(CALL, lambda fields: fields.append(extra), {extra["name"]: value}, slow=slow)
+    assert [one.reason for one in batch.rejected] == ["unknown_schema"] * 3
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
+def test_a_number_of_half_the_length_is_read(slow: bool) -> None:
+    def change(fields: Fields) -> None:
+        field(fields, "sample_rate").update(type="float", default=1.0)
+
+    batch = read(CALL, change, {"sample_rate": 0.25}, slow=slow)
+    assert not batch.rejected
+    assert batch.frame.get_column("sample_rate").to_list() == [0.25] * 3
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])

@@ -21,6 +21,7 @@ Reader = Callable[[bytes, int], tuple[Any, int]]
 """Bytes and a place in them -> a value and the place behind it."""
 
 _DOUBLE = struct.Struct("<d")
+_FLOAT = struct.Struct("<f")
 _LONGEST = 10
 _LEAST = -(2**63)
 _MOST_DECIMAL_BYTES = 16
@@ -53,9 +54,7 @@ def read_datum(
     """
     key = version.fingerprint, tuple(columns), frozenset(exact)
     if key not in _readers:
-        schema = versions.plain_times(versions.container_schema(version))
-        texts = {column: _text if column in exact else _mended_text for column in columns}
-        _readers[key] = _record(schema["fields"], texts)
+        _readers[key] = make_reader(version, columns, exact)
     try:
         record, end = _readers[key](value, start)
     except (IndexError, ValueError, struct.error) as error:
@@ -63,6 +62,19 @@ def read_datum(
     if end != len(value):
         raise ContractError("trailing_bytes", f"{len(value) - end} bytes follow the {version.name}")
     return {column: record[column] for column in columns}
+
+
+def make_reader(version: Version, columns: Sequence[str], exact: Collection[str]) -> Reader:
+    """Return what reads a datum without its framing, with parameters as of `read_datum`.
+
+    Raises
+    ------
+    TypeError
+        The schema has a type that the contract has not.
+    """
+    schema = versions.plain_times(versions.container_schema(version))
+    texts = {column: _text if column in exact else _mended_text for column in columns}
+    return _record(schema["fields"], texts)
 
 
 def _record(fields: Sequence[dict[str, Any]], texts: Mapping[str, Reader | None]) -> Reader:
@@ -82,7 +94,8 @@ def _reader(schema: Any, text: Reader | None) -> Reader:
     match schema:
         case ["null", inner]:
             return _nullable(_reader(inner, text))
-        case {"type": "record", "fields": fields}:
+        # An empty record has no bytes: of such a list could hold as many as would take for ever to count.
+        case {"type": "record", "fields": [_, *_] as fields}:
             return _record(fields, {field["name"]: text for field in fields})
         case {"type": "array", "items": items}:
             return _array(_reader(items, text), text is not None)
@@ -100,6 +113,8 @@ def _reader(schema: Any, text: Reader | None) -> Reader:
             return _boolean
         case "double":
             return _double
+        case "float":
+            return _float
     raise TypeError(f"the contract has no {schema!r}")
 
 
@@ -137,6 +152,10 @@ def _boolean(data: bytes, at: int) -> tuple[bool, int]:
 
 def _double(data: bytes, at: int) -> tuple[float, int]:
     return _DOUBLE.unpack_from(data, at)[0], at + _DOUBLE.size
+
+
+def _float(data: bytes, at: int) -> tuple[float, int]:
+    return _FLOAT.unpack_from(data, at)[0], at + _FLOAT.size
 
 
 def _decimal(scale: int) -> Reader:
