@@ -1,7 +1,8 @@
 """The commonest names of guardrails, ratings and errors: of those that a bug makes up there is no end.
 
-What has a rarer name is added up under `other`, whenever rows of a finer grain become one of a coarser or late
-rows make it too many, and once more in a window. So neither the state nor a message grows with the number of names.
+What has a rarer name is added up under `other`, whenever rows of a finer grain become one of a coarser or
+late rows make it too many, and once more in a window. So neither the state nor a message grows with the
+number of names.
 """
 
 import polars as pl
