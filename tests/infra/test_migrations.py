@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_a_store_that_is_away_is_one_clear_line() -> None:
         f"ClickHouse at {address} does not answer (Connection refused): start it (`tidegate up` for a local "
         "one), or set TIDEGATE_CLICKHOUSE"
     )
+
+
+def test_a_store_that_is_frozen_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate_infra.clickhouse.client._FIRST_ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        address = f"http://127.0.0.1:{frozen.getsockname()[1]}/tidegate"
+        with pytest.raises(DependencyUnavailable, match="does not answer"):
+            connect(Settings(clickhouse=address))
 
 
 def test_a_reader_makes_no_database(store: str, settings: Settings) -> None:

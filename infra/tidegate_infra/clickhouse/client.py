@@ -1,11 +1,14 @@
 """Clients for the store that `Settings.clickhouse` names."""
 
 import logging
+from typing import cast
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+from clickhouse_connect.driver.httpclient import HttpClient
+from urllib3 import Timeout
 
 from tidegate.errors import ConfigError, DependencyUnavailable
 from tidegate_infra.settings import Settings
@@ -13,6 +16,10 @@ from tidegate_infra.settings import Settings
 # They warn of what is raised as well.
 for _name in ("urllib3.connectionpool", "clickhouse_connect"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+
+_CONNECT_SECONDS = 10
+_FIRST_ANSWER_SECONDS = 15
+"""How long the store may take to say who it is, which costs it nothing: longer, and it is frozen."""
 
 _UNKNOWN_DATABASE = 81
 _REFUSED_USER = frozenset({192, 193, 194, 497, 516})
@@ -61,7 +68,7 @@ def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds
     if ca is not None and not ca.is_file():
         raise ConfigError(f"TIDEGATE_CLICKHOUSE_CA names {ca}, which is no file")
     try:
-        return clickhouse_connect.get_client(
+        client = clickhouse_connect.get_client(
             interface=url.scheme,
             host=url.hostname,
             port=url.port or (8443 if url.scheme == "https" else 8123),
@@ -72,13 +79,16 @@ def _client(settings: Settings, database: str, *, readonly: bool, answer_seconds
             settings={"readonly": "2"} if readonly else None,
             ca_cert=None if ca is None else str(ca),
             client_name="tidegate",
-            send_receive_timeout=answer_seconds,
+            connect_timeout=_CONNECT_SECONDS,
+            send_receive_timeout=min(answer_seconds, _FIRST_ANSWER_SECONDS),
             # Sessions would forbid a client to threads, and the sinks need none.
             autogenerate_session_id=False,
             dedicated_pool=True,
         )
     except OperationalError as error:
         raise _unavailable(settings, error) from None
+    cast("HttpClient", client).timeout = Timeout(connect=_CONNECT_SECONDS, read=answer_seconds)
+    return client
 
 
 def _unavailable(settings: Settings, error: Exception) -> ConfigError | DependencyUnavailable:
