@@ -43,9 +43,12 @@ def test_a_harmful_candidate_is_rolled_back_with_its_evidence_in_a_sentence():
 
 def test_the_first_thirty_seconds_after_a_change_of_weights_do_not_count():
     drive = Drive(rollout())
+    assert drive.progress.reason == "june starts at 10 % beside march."
     drive.serve(3, bad=0.02, worse=40)
     assert drive.progress.exposure[1].calls == 0
     assert drive.state.state == "initialising"
+    warming = "Step 1 of 3 (10 % june): warming up for 10 s more; calls right after the change do not count."
+    assert drive.progress.reason == warming
     drive.serve(1)
     assert drive.state.state == "progressing"
     assert drive.progress.exposure[1].calls == 40

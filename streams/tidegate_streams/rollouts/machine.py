@@ -245,7 +245,8 @@ def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tup
         if event != "warm":
             break
     else:
-        if state.state == "progressing":
+        warms_up = state.state == "initialising" and state.started_us is not None and state.anchored
+        if warms_up or state.state == "progressing":
             state = replace(state, reason=reasons.waiting(state, judgement))
     return state, [*published, outputs.progress(state, judgement, at)]
 

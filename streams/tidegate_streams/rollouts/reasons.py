@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tidegate.records import DecisionMetric, Rollout, RolloutAction
 from tidegate_streams import users
+from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import findings, freezes, outputs, silence, words
 from tidegate_streams.rollouts.outputs import baseline, candidate, identity
 from tidegate_streams.rollouts.state import State
@@ -161,8 +162,10 @@ def waiting(state: State, judgement: Judgement) -> str:
     step = spec.steps[state.step]
     new = candidate(spec).name
     calls = state.step_calls.get(new, 0)
-    if state.looked_until_us is not None and state.looked_until_us <= state.settled_us:
-        return f"{_place(state)}: warming up, calls right after the change do not count."
+    left_us = state.settled_us + PANE_US - (state.looked_until_us or 0)
+    if state.looked_until_us is not None and left_us > 0:
+        more = words.duration(left_us)
+        return f"{_place(state)}: warming up for {more} more; calls right after the change do not count."
     served = [f"{calls:,} of {step.min_calls:,} calls" if calls < step.min_calls else f"{calls:,} calls"]
     if step.min_units and state.step_users:
         seen = users.estimate(list(state.step_users.values()))
