@@ -10,6 +10,8 @@ from tidegate.client.client import Client
 from tidegate.client.transport import MemoryTransport
 from tidegate.records import Content, Evaluation, Feedback, LLMCall
 
+CALL_ID = "019ca94e-fd00-7000-8000-5f6fdb5b3a01"
+
 NewCall = Callable[..., LLMCall]
 NewClient = Callable[..., Client]
 Records = Callable[[MemoryTransport, type], list[Any]]
@@ -19,9 +21,11 @@ def test_bodies_are_withheld_unless_asked_for(new_client: NewClient, new_call: N
     memory = MemoryTransport()
     client = new_client(memory)
     client.emit(new_call(content=Content(input="secret", bytes=6)))
-    rated = {"name": "n", "kind": "comment", "given_by": "user", "target_event_id": "x"}
+    rated = {"name": "n", "kind": "comment", "given_by": "user", "target_event_id": CALL_ID}
     client.emit(Feedback(**rated, comment="secret", correction="secret"))
-    client.emit(Evaluation(name="n", kind="judge", evaluator="j", explanation="secret", target_event_id="x"))
+    client.emit(
+        Evaluation(name="n", kind="judge", evaluator="j", target_event_id=CALL_ID, explanation="secret")
+    )
     assert client.flush(5)
     assert all(b"secret" not in sent.value for sent in memory.sent)
     assert len(memory.sent) == 3

@@ -18,6 +18,8 @@ from tidegate.client.reports import merged
 from tidegate.client.transport import MemoryTransport
 from tidegate.records import Content, Feedback, LLMCall, ProducerReport, SeqRange
 
+CALL_ID = "019ca94e-fd00-7000-8000-5f6fdb5b3a01"
+
 NewCall = Callable[..., LLMCall]
 NewClient = Callable[..., Client]
 Records = Callable[[MemoryTransport, type], list[Any]]
@@ -209,7 +211,7 @@ def test_feedback_knows_whether_it_is_good(new_client: NewClient, records: Recor
     memory = MemoryTransport()
     client = new_client(memory)
     for kind, value in [("thumbs", 1.0), ("thumbs", 0.0), ("stars", 4.0), ("stars", 3.0), ("stars", 2.0)]:
-        client.emit(Feedback(name="n", kind=kind, value=value, given_by="user", target_event_id="x"))
+        client.emit(Feedback(name="n", kind=kind, value=value, given_by="user", target_event_id=CALL_ID))
     assert client.flush(5)
     assert [f.positive for f in records(memory, Feedback)] == [True, False, True, None, False]
 

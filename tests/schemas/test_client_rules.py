@@ -32,6 +32,7 @@ from tidegate.records import (
 from tidegate.vocabulary import CLOSED
 
 NewCall = Callable[..., LLMCall]
+CALL_ID = "019ca94e-fd00-7000-8000-5f6fdb5b3a01"
 DEFAULTS = read({"app": "app", "environment": "test", "kafka": "memory:0"}, environ={})
 
 VALID: list[LLMCall | Feedback | Evaluation] = [
@@ -53,7 +54,7 @@ VALID: list[LLMCall | Feedback | Evaluation] = [
         content=Content(input="x", bytes=1),
         attributes=[Attribute(key="k", value="v")],
     ),
-    Feedback(name="helpful", kind="thumbs", given_by="user", ts=10**15, target_event_id="x"),
+    Feedback(name="helpful", kind="thumbs", given_by="user", ts=10**15, target_event_id=CALL_ID),
     Evaluation(name="faithful", kind="judge", evaluator="j", ts=10**15, dataset_item_id="i"),
 ]
 for event in VALID:
@@ -66,7 +67,8 @@ ODD: list[Any] = [
     [Attribute(key="k", value="v")] * 33,
     Content(bytes=-1),
     [UsageOther(unit="u", quantity=-1.0)], Retrieval(count=-1), [Guardrail(name="", stage="y")],
-    "n" * 257, "é" * 100, "ok", "answered", "other", "thumbs", "stars", 7.0, 10**9 + 1, 1e9 + 1, 1e-7,
+    "n" * 257, "é" * 100, "ok", "answered", "other", CALL_ID, "thumbs", "stars",
+    7.0, 10**9 + 1, 1e9 + 1, 1e-7,
 ]  # fmt: skip
 
 
@@ -153,6 +155,15 @@ def test_feedback_is_about_exactly_one_thing() -> None:
     neither.target_event_id = None
     assert [p.reason for p in problems(both)] == ["target"]
     assert [p.reason for p in problems(neither)] == ["target"]
+
+
+def test_feedback_on_what_can_be_no_call_is_refused_before_anybody_looks_for_it() -> None:
+    rating = copy(VALID[1])
+    rating.target_event_id = "xyz"
+    assert [str(p) for p in problems(rating)] == [
+        "target_event_id: 'xyz' is no call's event_id, a UUID in lower case"
+    ]
+    assert not holds(rating)
 
 
 def test_text_may_be_of_a_class_derived_from_str(new_call: NewCall) -> None:

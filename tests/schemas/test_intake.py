@@ -36,7 +36,7 @@ CALL: Mapping[str, Any] = {
 }
 FEEDBACK = {
     "type": "feedback", "ts": "2026-03-01T13:00:00Z", "name": "helpful", "kind": "stars", "value": 5,
-    "given_by": "user", "target_event_id": "x",
+    "given_by": "user", "target_event_id": "019ca94e-fd00-7000-8000-5f6fdb5b3a01",
 }  # fmt: skip
 EVALUATION = {
     "type": "evaluation", "ts": 1_772_366_400_000_000, "name": "faithful", "kind": "judge", "evaluator": "j",

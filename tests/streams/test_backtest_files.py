@@ -35,7 +35,7 @@ RATING: dict[str, Any] = {
     "kind": "thumbs",
     "value": 1,
     "given_by": "user",
-    "target_event_id": "x",
+    "target_event_id": "01999999-9999-7999-8999-999999999998",
 }
 ID = "01999999-9999-7999-8999-999999999999"
 
@@ -101,6 +101,7 @@ BROKEN: list[dict[str, Any]] = [
     {"ts_start": None},
     {"status": "okay"},
     {"status": ""},
+    {"outcome": ""},
     {"request_model": 7},
     {"variant": "x" * 3_000},
     {"event_id": "7"},
@@ -118,6 +119,7 @@ BROKEN: list[dict[str, Any]] = [
     {"type": "cal"},
     RATING | {"value": 0.5},
     RATING | {"target_event_id": None},
+    RATING | {"target_event_id": "xyz"},
     RATING | {"target_session_id": "y"},
     RATING | {"given_by": None},
 ]

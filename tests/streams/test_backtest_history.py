@@ -103,7 +103,8 @@ def in_a_file(tmp_path: Path) -> dict[str, Any]:
 
 def test_ratings_that_name_only_their_call_count_as_if_they_had_its_series(tmp_path: Path) -> None:
     bare = [dataclasses.replace(one, series=None) for one in CHECKED]
-    stray = dataclasses.replace(bare[0], event_id="01999999-9999-7999-9999-999999999999", target_event_id="x")
+    nowhere = "01999999-9999-7999-9999-999999999998"
+    stray = dataclasses.replace(bare[0], event_id=nowhere[:-1] + "9", target_event_id=nowhere)
     path = tmp_path / "bare.jsonl"
     # Before their calls, and one of them a second time with its series, as a resolver writes it.
     written = [{"type": "evaluation"} | codec.as_dict(one) for one in [*bare, stray, CHECKED[7]]]

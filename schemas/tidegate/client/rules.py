@@ -49,6 +49,12 @@ TARGETS: dict[type, tuple[str, ...]] = {
 }
 """Exactly one of these says what the event is about."""
 
+IDS = {
+    "event_id": "UUID in lower case; leave it out",
+    "target_event_id": "call's event_id, a UUID in lower case",
+}
+"""Field -> what it must be."""
+
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_FLOAT = sys.float_info.max
 _SHOWN_CHARS = 40
@@ -197,8 +203,8 @@ def _value_problem(field: Field, value: Any) -> Problem | None:
             wanted = ", ".join(word for word in field.known if word != OTHER)
             words = f"{value[:_SHOWN_CHARS]!r} is none of {wanted}"
             return Problem(name, "wrong_type", words, value, field.known)
-        case str() if name == "event_id" and not UUID.fullmatch(value):
-            return Problem(name, "wrong_type", f"{value[:50]!r} is no UUID in lower case; leave it out")
+        case str() if name in IDS and value and not UUID.fullmatch(value):
+            return Problem(name, "wrong_type", f"{value[:50]!r} is no {IDS[name]}")
         case str() if field.longest_bytes is not None and size_of_name(value) > field.longest_bytes:
             size, most = size_of_name(value), field.longest_bytes
             return Problem(name, "too_long", f"{value[:20]}… is {size} bytes long, at most {most}")

@@ -12,6 +12,7 @@ from typing import Any
 from tidegate.client.rules import (
     AT_MOST,
     EVENTS,
+    IDS,
     INT32,
     MAX_FLOAT,
     MONEY_LIMIT_USD,
@@ -76,7 +77,9 @@ def _condition(field: Field) -> str:
     if field.known:
         return f"isinstance(v, str) and v in {field.known!r}"
     if str in field.types:
-        special = " and is_uuid(v)" if field.name == "event_id" else " and v != ''" if field.required else ""
+        special = " and v != ''" if field.required else ""
+        if field.name in IDS:
+            special += " and (v == '' or is_uuid(v))"
         longest = field.longest_bytes
         bound = "" if longest is None else f" and (len(v) <= {longest // 4} or size_of_name(v) <= {longest})"
         return f"isinstance(v, str){special}{bound}"

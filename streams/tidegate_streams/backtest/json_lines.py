@@ -16,6 +16,7 @@ from tidegate import intake, versions
 from tidegate.client.rules import (
     AT_MOST,
     FILLED_IN,
+    IDS,
     INT32,
     MAX_FLOAT,
     SHARES,
@@ -167,7 +168,7 @@ def _holds(values: pl.Series, field: Field) -> bool:
 def _is_text(values: pl.Series, field: Field) -> bool:
     if field.longest_bytes is not None and (values.str.len_bytes() > field.longest_bytes).any():
         return False
-    if field.name == "event_id":
+    if field.name in IDS:
         return values.str.contains(f"^(?:{UUID.pattern})$").all()
     return str in field.types or field.name in TIMES
 
