@@ -20,6 +20,9 @@ registered must not hold up the others for longer than `PATIENCE_S` in each of t
 _PAUSE_S = 0.25
 _ANSWER_S = 10.0
 _MOST_DENIED = 10_000
+_MOST_ID = 2**31 - 1
+_DENIALS = (400, 404, 422)
+"""Answers that say something of the id; a registry in trouble, or one that asks who we are, has others."""
 
 
 class SchemaRegistry:
@@ -67,7 +70,8 @@ class SchemaRegistry:
             The registry does not answer.
         """
         if schema_id not in self._versions:
-            text = self._text(schema_id)
+            # Ids are of 32 bits with a sign: some registries take a longer one for a bad request.
+            text = self._text(schema_id) if schema_id <= _MOST_ID else None
             if text is None:
                 raise ContractError("unknown_schema", f"the registry knows no schema of id {schema_id}")
             self._versions[schema_id] = _ours(text)
@@ -98,7 +102,7 @@ class SchemaRegistry:
         try:
             return self._client.get_schema(schema_id).schema_str or ""
         except SchemaRegistryError as error:
-            if error.http_status_code == 404:
+            if error.http_status_code in _DENIALS:
                 return None
             raise DependencyUnavailable(f"schema registry: {error.error_message}") from error
         except Exception as error:  # noqa: BLE001 - of whichever HTTP library its client has

@@ -112,7 +112,28 @@ def test_a_schema_that_is_none_of_ours_is_refused_and_stops_nobody(clock: Clock,
     assert answers.asked == [1]
 
 
-@pytest.mark.parametrize("error", [SchemaRegistryError(503, 50003, "away"), OSError("https://key@host")])
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_an_id_that_the_registry_cannot_even_parse_is_denied(clock: Clock, status: int) -> None:
+    one, _ = asked(clock, _7=(0, SchemaRegistryError(status, 40002, "Invalid parameter 'id'")))
+    assert "knows no schema of id 7" in refused(one, 7)
+
+
+def test_an_id_of_more_than_31_bits_is_denied_unasked_and_at_once(clock: Clock) -> None:
+    (one, answers), began_s = asked(clock), clock.now_s
+    assert "knows no schema of id 2147483648" in refused(one, 2**31)
+    assert answers.asked == []
+    assert clock.now_s == began_s
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SchemaRegistryError(401, 40101, "away"),
+        SchemaRegistryError(403, 40301, "away"),
+        SchemaRegistryError(503, 50003, "away"),
+        OSError("https://key@host"),
+    ],
+)
 def test_a_registry_that_does_not_answer_denies_nothing(clock: Clock, error: Exception) -> None:
     one, answers = asked(clock, _1=(0, error))
     with pytest.raises(DependencyUnavailable, match=r"schema registry: (away|OSError)") as caught:
