@@ -127,5 +127,5 @@ def _ours(text: str) -> Version | None:
             return known
         subjects = (v.subject for v in by_fingerprint().values() if v.name == source.get("name"))
         return next((load(subject, 0, source) for subject in subjects), None)
-    except (ValueError, LookupError, TypeError, SchemaParseException):
-        return None  # Not Avro, or not by itself.
+    except (ValueError, LookupError, TypeError, RecursionError, SchemaParseException):
+        return None  # Not Avro, or not by itself, or with more depth than anybody can read.

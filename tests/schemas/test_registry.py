@@ -15,6 +15,10 @@ from tidegate.registry import DENIED_S, PATIENCE_S, SchemaRegistry
 CALL = json.dumps(versions.latest(LLMCall).source)
 
 
+def nested(depth: int) -> str:
+    return '{"type": "array", "items": ' * depth + '"int"' + "}" * depth
+
+
 class Answers:
     """A registry's client; what is missing comes with time, and may be an error."""
 
@@ -103,7 +107,12 @@ def test_ids_that_nobody_has_registered_hold_up_the_others_for_a_moment_only(clo
         '{"type": "record", "name": "LLMCall", "fields": [{"name": "x", "type": "Elsewhere"}]}',
         '{"name": "LLMCall"}',
         "",
+        "[" * 3_000 + "]" * 3_000,
+        CALL.replace(
+            '"fields": [', '"fields": [{"name": "deep", "type": ' + nested(900) + ', "default": []}, ', 1
+        ),
     ],
+    ids=range(10),
 )
 def test_a_schema_that_is_none_of_ours_is_refused_and_stops_nobody(clock: Clock, text: str) -> None:
     one, answers = asked(clock, _1=(0, text))
