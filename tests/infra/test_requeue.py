@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.errors import DependencyUnavailable, Refused
 from tidegate.topics import CALLS, DLQ, FEEDBACK, ROLLOUTS
+from tidegate_infra import checkup
 from tidegate_infra.kafka import client, dead_letters, scan
 from tidegate_infra.kafka import requeue as back
 from tidegate_infra.kafka.dead_letters import REQUEUED_HEADER, DeadLetter
@@ -51,6 +52,7 @@ def test_a_dead_letter_goes_back_once_into_the_partition_it_came_from_however_of
 ) -> None:
     bury(settings, 5)
     bury(settings, 6)
+    assert checkup._dead_letters(settings).words == "2 were not put back"
     (first, second) = sorted(back.standing(settings), key=lambda one: one.letter.offset)
     misspelt = cli("dlq", "requeue", "--reason", "unknown_shcema", "--yes")
     assert (misspelt.code, misspelt.out) == (3, "")
@@ -70,6 +72,7 @@ def test_a_dead_letter_goes_back_once_into_the_partition_it_came_from_however_of
         (5, True),
         (6, True),
     ]
+    assert checkup._dead_letters(settings).verdict == "ok"
 
 
 def test_killed_before_the_commit_nothing_went_back_and_the_next_one_puts_it_back(

@@ -88,20 +88,6 @@ def partitions(settings: Settings, topic: str) -> list[int]:
         reader.close()
 
 
-def size(settings: Settings, topic: str) -> int:
-    """Return about how many messages a topic holds: the offsets between its ends."""
-    name = settings.topic_prefix + topic
-    reader = consumer(settings, "scan")
-    try:
-        places = [TopicPartition(name, number) for number in _partitions(settings, reader, name)]
-        ends = [reader.get_watermark_offsets(place, timeout=_ANSWER_SECONDS) for place in places]
-    except KafkaException as error:
-        raise explained(error, f"measuring {name}") from error
-    finally:
-        reader.close()
-    return sum(high - low for low, high in ends)
-
-
 def messages(settings: Settings, topic: str, *, timeout_seconds: float = 30.0) -> Iterator[Message]:
     """Read every message that a topic holds now, each partition in order.
 
