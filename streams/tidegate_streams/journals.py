@@ -57,9 +57,11 @@ class Journals:
         self._meters = Meters(process.metrics)
 
     def assign(self, partitions: set[TP]) -> None:
-        """Forget everything and begin anew with these partitions."""
+        """Forget everything and begin anew with these partitions.
+
+        It is no sign of life: how long ago the group assigned them, only the next heartbeat can tell.
+        """
         self._epoch += 1
-        self.heard(fence.now())
         self._held = {partition.partition: None for partition in partitions}
         self._process.not_ready("replaying the journal")
         self._published = asyncio.ensure_future(self._read_back())

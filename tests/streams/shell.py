@@ -96,6 +96,7 @@ async def assigned(start=0, end=0, shelf=None):
     held = Journals(process)
     held.outbox = SlowOutbox()
     held.shelf = shelf or Shelf()
+    held.heard(fence.now())
     await assign(held, start, end)
     return held
 

@@ -136,13 +136,19 @@ def test_windows_of_a_journal_that_was_there_before_do_not_hide_those_of_this_on
     assert [known.lacks(batch)] == shown
 
 
-def test_nothing_is_sent_until_the_group_was_heard_of_again_after_standing_still(known, monkeypatch, journal):
+@pytest.mark.parametrize("is_assigned_anew", [False, True])
+def test_nothing_is_sent_until_the_group_was_heard_of_again_after_standing_still(
+    known, monkeypatch, journal, is_assigned_anew
+):
     decide(monkeypatch, command(1))
 
     async def scenario():
         held = await assigned()
         held.outbox.go_on.set()
         held.heard(ago(Settings().kafka_session_ms))
+        # The process may have stood still between the group's answer and this.
+        if is_assigned_anew:
+            await assign(held, 0, 0)
         taking = asyncio.create_task(take(held, 0, journal().beat(START)))
         await asyncio.sleep(0.1)
         assert held.outbox.sent == []
