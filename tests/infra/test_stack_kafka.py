@@ -88,6 +88,12 @@ def test_missing_java_is_a_line_with_the_command_that_installs_it(
         kafka.launch(tmp_path)
 
 
+def test_a_java_home_that_holds_no_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="JAVA_HOME names .*/nowhere, which holds no bin/java"):
+        kafka.launch(tmp_path)
+
+
 def test_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     java = tmp_path / "home" / "bin" / "java"
     java.parent.mkdir(parents=True)

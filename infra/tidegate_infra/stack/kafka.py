@@ -175,7 +175,10 @@ def _java() -> list[str]:
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).exists():
-        raise ConfigError("Java >= 17 is missing (Kafka runs on it): apt-get install openjdk-17-jre-headless")
+        fix = "apt-get install openjdk-17-jre-headless"
+        if home:
+            fix = f"JAVA_HOME names {home}, which holds no bin/java: let it name one that does, or unset it"
+        raise ConfigError(f"Java >= 17 is missing (Kafka runs on it): {fix}")
     return [java, *_JVM, f"-Dlog4j2.configurationFile={jars.broker_file('log4j2.properties')}"]
 
 
