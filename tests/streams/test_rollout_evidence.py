@@ -45,6 +45,19 @@ def test_late_calls_count_for_the_step_that_assigned_them_as_a_stratum_of_their_
     assert drive.progress.evidence[0].events_candidate >= 9
 
 
+def test_of_calls_that_margins_do_not_count_yet_it_is_said_what_they_wait_for():
+    points = rate(margin_kind="absolute", rollback_margin=0.01, promotion_margin=0.03)
+    metrics = [points, rate("timeout_rate"), latency(quantiles=[0.99])]
+    drive = Drive(rollout(metrics=metrics, steps=[Step(weight_bp=5_000, warmup_us=0)])).serve(1, calls=68)
+    nothing = "no calls of march and no calls of june to compare so far"
+    usual = "what is usual for march is known after 100 calls, and"
+    assert [row.sentence for row in drive.progress.evidence] == [
+        f"error_rate: {nothing}; {usual} 34 are seen.",
+        f"timeout_rate: {nothing}.",
+        f"latency_us: {nothing}; {usual} 0 are seen.",
+    ]
+
+
 def test_a_second_look_at_a_pane_is_refused():
     drive = Drive(rollout()).serve(2)
     with pytest.raises(InvariantBroken, match="after one that ended at"):

@@ -28,9 +28,16 @@ from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.transitions import LIVE
-from tidegate_streams.rollouts.verdicts import HISTOGRAM_SCALE, Judgement, MetricEvidence, comparisons
+from tidegate_streams.rollouts.verdicts import (
+    HISTOGRAM_SCALE,
+    Comparison,
+    Judgement,
+    MetricEvidence,
+    comparisons,
+)
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.exceedances import ZERO
+from tidegate_streams.statistics.margins import SMALLEST_REFERENCE
 
 CONTROLLER = "tidegate"
 """Who decided, when no person did."""
@@ -314,14 +321,14 @@ def _row(
         alpha_promotion=spec.alpha_promotion,
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
-        sentence=_sentence(spec, metric, found, i, verdict, values, goes_on)
+        sentence=_sentence(state, metric, found, i, verdict, values, goes_on)
         if quiet is None
         else words.silent(metric, quiet, state.silence[metric.name][quiet]),
     )
 
 
 def _sentence(
-    spec: Rollout,
+    state: State,
     metric: DecisionMetric,
     found: MetricEvidence,
     i: int,
@@ -329,14 +336,14 @@ def _sentence(
     values: Mapping[str, float | None],
     goes_on: bool,
 ) -> str:
+    spec = state.plan
     base, new = baseline(spec).name, candidate(spec).name
-    counts = found.counts[i]
-    if verdict == "error":
+    counts, test = found.counts[i], comparisons(metric)[i]
+    if verdict in ("error", "skipped"):
         failed = found.failed_baseline + found.failed_candidate
-        return f"{metric.name}: {failed:,} measurements failed, and {_missing(metric, counts, base, new)}."
-    if verdict == "skipped":
-        return f"{metric.name}: {_missing(metric, counts, base, new)}."
-    test = comparisons(metric)[i]
+        failures = f"{failed:,} measurements failed, and " if verdict == "error" else ""
+        missing = _missing(metric, counts, base, new)
+        return f"{metric.name}: {failures}{missing}{_awaited(state, metric, test, counts)}."
     beyond = None
     if test.quantile is not None:
         at = words.level(test.quantile)
@@ -363,7 +370,23 @@ def _missing(metric: DecisionMetric, counts: emix.Counts, base: str, new: str) -
         for n, name in ((counts.n_baseline, base), (counts.n_candidate, new))
         if n < least
     ]
-    return f"{words.joined(missing)} so far"
+    return f"{words.joined(missing)} to compare so far"
+
+
+def _awaited(state: State, metric: DecisionMetric, test: Comparison, counts: emix.Counts) -> str:
+    """What nothing counts before: what is usual for the baseline, which a margin or a quantile is held to."""
+    base = baseline(state.plan).name
+    usual = state.reference.of(base)
+    if test.level is not None:
+        seen = sum(usual.histograms.get(metric.name, {}).values())
+        least = math.ceil(round(1 / min(test.level, 1 - test.level), 6))
+    else:
+        seen, _ = usual.rates.get(metric.name, (0, 0))
+        least = 0 if metric.margin_kind == "odds" else SMALLEST_REFERENCE
+    if counts.n_baseline or seen >= least:
+        return ""
+    noun = words.units(metric.name)
+    return f"; what is usual for {base} is known after {least:,} {noun}, and {seen:,} are seen"
 
 
 def _value(metric: DecisionMetric, total: VariantPane, level: float | None) -> float | None:
