@@ -90,7 +90,7 @@ def test_missing_java_is_a_line_with_the_command_that_installs_it(
 
 def test_a_java_home_that_holds_no_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="JAVA_HOME names .*/nowhere, which holds no bin/java"):
+    with pytest.raises(ConfigError, match=r"JAVA_HOME names .*/nowhere, which holds no bin/java"):
         kafka.launch(tmp_path)
 
 
