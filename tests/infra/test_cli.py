@@ -100,6 +100,21 @@ def test_a_missing_module_is_one_line_with_the_command_that_helps() -> None:
     )
 
 
+def test_ctrl_c_before_the_commands_are_there_ends_with_130_and_no_word() -> None:
+    code = """
+import sys
+class Interrupted:
+    def find_spec(name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted)
+from tidegate_infra.cli import main
+main()
+"""
+    done = python(code)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_misspelt_command_ends_with_2_and_the_nearest() -> None:
     result = CliRunner().invoke(app, ["rolout", "list"])
     assert (result.exit_code, result.stdout) == (2, "")

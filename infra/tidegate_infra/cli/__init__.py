@@ -13,6 +13,9 @@ def main() -> None:
         from tidegate_infra.cli.app import app
 
         app()
+    except KeyboardInterrupt:
+        # Before the commands are there, which end so themselves.
+        sys.exit(130)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("tidegate"):
             raise
