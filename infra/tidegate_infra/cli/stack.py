@@ -56,6 +56,8 @@ def up(
     """
     if exit_ and (demo is None or detach):
         raise typer.BadParameter("goes with --demo, and without --detach", param_hint="--exit")
+    if demo is not None:
+        _check(demo)
     if detach:
         _detached(
             data_dir,
@@ -97,12 +99,18 @@ def up(
     raise typer.Exit(130)
 
 
+def _check(demo: str) -> None:
+    from tidegate_infra.demos import DEMOS
+
+    if demo not in DEMOS:
+        raise typer.BadParameter(
+            f"no demo is called {demo!r}: there is {', '.join(DEMOS)}", param_hint="--demo"
+        )
+
+
 def _staged(demo: str) -> "AbstractContextManager[Stage]":
     from tidegate_infra import demos
 
-    if demo not in demos.DEMOS:
-        known = ", ".join(demos.DEMOS)
-        raise typer.BadParameter(f"no demo is called {demo!r}: there is {known}", param_hint="--demo")
     return demos.staged(demos.DEMOS[demo])
 
 
