@@ -115,6 +115,9 @@ def _line(number: int, data: bytes, defaults: Defaults, source: str, digest: byt
         event.event_id = derived_id(time_us, digest, number)
     complete(event, defaults, 0)
     places = {problem.field for problem in found}
+    if isinstance(event, LLMCall) and not (event.app or event.deployment):
+        # It would have been the app's name: one mistake, not two.
+        places.add("deployment")
     found += [p for p in problems(event) if not places & {p.field, p.field.rpartition(".")[0]}]
     when = "ts_end" if kind == "call" else "ts"
     if time_us == 0 and when not in places:

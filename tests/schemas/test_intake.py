@@ -197,6 +197,14 @@ def test_a_missing_field_hides_no_other_mistake() -> None:
     ]
 
 
+def test_an_app_that_nobody_names_is_one_mistake_and_no_missing_deployment() -> None:
+    nameless = SimpleNamespace(tenant="acme", app="", environment="prod", app_version=None)
+    (line,) = read(io.BytesIO(json.dumps(CALL).encode()), nameless)
+    assert [str(problem) for problem in line.problems] == ["app: is missing"]
+    (line,) = read(io.BytesIO(json.dumps({**CALL, "deployment": "d" * 300}).encode()), nameless)
+    assert [problem.field for problem in line.problems] == ["app", "deployment"]
+
+
 @pytest.mark.parametrize("missing", ["ts_start", "ts_end"])
 def test_what_is_missing_makes_no_other_field_look_wrong(missing: str) -> None:
     rest = {name: value for name, value in CALL.items() if name != missing}
