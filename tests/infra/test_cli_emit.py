@@ -130,6 +130,13 @@ def test_what_a_line_leaves_out_can_be_said_once(cli: Any, events: None, setting
     assert cli("emit", "-", *flags, stdin=lines(bare)).code == 0
     (call,) = stored(settings, CALLS, LLMCall)
     assert (call.tenant, call.environment, call.app) == ("acme", "prod", "chat")
+    rating = {"type": "feedback", "ts": 1, "name": "helpful", "kind": "thumbs", "given_by": "user"}
+    rated = lines(rating | {"target_event_id": call.event_id})
+    assert cli("emit", "-", stdin=rated).err.splitlines() == [
+        "ratings of calls of tenant default: 1; if the calls have another, say --tenant",
+        "1 accepted, 0 rejected",
+    ]
+    assert cli("emit", "-", "--tenant", "acme", stdin=rated).err == "1 accepted, 0 rejected\n"
 
 
 def test_bodies_leave_the_machine_only_when_asked_for(cli: Any, events: None, settings: Settings) -> None:

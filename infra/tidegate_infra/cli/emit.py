@@ -22,6 +22,7 @@ app = noun("Send JSON lines to Kafka.")
 
 # The longest of the windows that a short replay fills on its own.
 _MINUTE_US = 60_000_000
+_TENANT = "default"
 _MOST_PROBLEMS_SAID = 1_000
 _PROGRESS_EVERY = 100_000
 
@@ -29,7 +30,9 @@ _PROGRESS_EVERY = 100_000
 @app.command("emit")
 def emit(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON lines; - is standard input.")],
-    tenant: Annotated[str, typer.Option(metavar="NAME", help="Of lines that name none.")] = "default",
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of lines that name none; default unless given.")
+    ] = None,
     environment: Annotated[str, typer.Option(metavar="NAME", help="Of lines that name none.")] = "",
     app_name: Annotated[str, typer.Option("--app", metavar="NAME", help="Of lines that name none.")] = "",
     content: Annotated[
@@ -69,12 +72,15 @@ def emit(
     settings = settings_of(data_dir, context)
     with _opened(file) as lines:
         scan.check_topics(settings, [topics.CALLS, topics.FEEDBACK, topics.EVALUATIONS, topics.PRODUCERS])
-        client = Client(_configuration(settings, tenant, environment, app_name, content, timeout))
+        whose = (tenant or _TENANT, environment, app_name)
+        client = Client(_configuration(settings, *whose, content, timeout))
         try:
-            latest_us = _send(client, lines, "stdin" if file == "-" else file)
+            latest_us, doubtful = _send(client, lines, "stdin" if file == "-" else file)
             client.flush(timeout)
         finally:
             client.shutdown(timeout)
+    if doubtful and tenant is None:
+        say(f"ratings of calls of tenant {_TENANT}: {doubtful}; if the calls have another, say --tenant")
     counts = client.counts
     rejected = sum(count for reason, count in counts.dropped.items() if reason != "exit")
     undelivered = counts.accepted - counts.delivered + counts.dropped.get("exit", 0)
@@ -150,19 +156,29 @@ def _configuration(
     )
 
 
-def _send(client: "Client", lines: IO[bytes], name: str) -> int | None:
-    """Send every good line, name every problem of the bad ones, and return the latest event's time."""
+def _send(client: "Client", lines: IO[bytes], name: str) -> tuple[int | None, int]:
+    """Send every good line, and name every problem of the bad ones.
+
+    Returns
+    -------
+    tuple
+        The latest event's time, in microseconds since the epoch; and how many ratings look for their call
+        under the tenant of lines that name none.
+    """
     from tidegate import intake
     from tidegate.records import LLMCall
 
     latest_us: int | None = None
-    said = 0
+    said = doubtful = 0
     for line in intake.read(lines, client.configuration):
-        if line.event is not None:
-            latest_us = max(
-                latest_us or 0, line.event.ts_end if isinstance(line.event, LLMCall) else line.event.ts
-            )
-            client.emit(line.event)
+        if (event := line.event) is not None:
+            if isinstance(event, LLMCall):
+                latest_us = max(latest_us or 0, event.ts_end)
+            else:
+                latest_us = max(latest_us or 0, event.ts)
+                is_assumed = event.tenant == client.configuration.tenant
+                doubtful += bool(is_assumed and event.target_event_id and event.series is None)
+            client.emit(event)
         else:
             client.refuse(None, *line.problems)
             for problem in line.problems:
@@ -173,7 +189,7 @@ def _send(client: "Client", lines: IO[bytes], name: str) -> int | None:
             say(f"{line.number} lines")
     if said > _MOST_PROBLEMS_SAID:
         say(f"{name}: {said - _MOST_PROBLEMS_SAID} more problems are not shown")
-    return latest_us
+    return latest_us, doubtful
 
 
 def _remedy(problem: "Problem") -> str:
