@@ -1,11 +1,14 @@
 """The records that the rollout machine writes."""
 
+import math
+
 import pytest
 from tests.streams.drive import HOUR, START, Drive, latency, rate, reached, rollout
 
 from tidegate import codec
 from tidegate.records import Alert, DeploymentCommand, Freeze, Step
 from tidegate_streams.frozen import freeze, thaw
+from tidegate_streams.rollouts import words
 
 
 def test_every_alert_that_fires_resolves_and_a_pause_of_a_person_is_none():
@@ -24,6 +27,14 @@ def test_every_alert_that_fires_resolves_and_a_pause_of_a_person_is_none():
     assert rolled_back.cause_id == drive.command.command_id
     assert rolled_back.value >= rolled_back.threshold == 100
     assert {pair.key: pair.value for pair in rolled_back.annotations}["summary"] == drive.command.reason
+
+
+def test_the_reason_of_a_rollback_ends_with_how_rare_the_alert_s_evidence_is():
+    metrics = [rate(), rate("timeout_rate"), rate("empty_rate", muted=True)]
+    for several in (metrics, metrics[::2]):
+        drive = Drive(rollout(metrics=several)).serve_until("rolling_back", worse=8)
+        (alert,) = drive.of(Alert)
+        assert drive.command.reason.endswith(f"at most {words.rarity(math.log(alert.value))} rollouts.")
 
 
 def test_every_command_is_complete_and_can_be_written():

@@ -146,9 +146,12 @@ def _uneven(state: State) -> str:
 
 def _harm(state: State, judgement: Judgement) -> str:
     found = {row.metric: row.sentence for row in outputs.evidence(state, judgement)}
-    if judgement.to_blame:
-        return " ".join(found[name] for name in judgement.to_blame)
     chance = words.rarity(judgement.log_e)
+    if judgement.to_blame:
+        blamed = " ".join(found[name] for name in judgement.to_blame)
+        if sum(not metric.muted for metric in state.plan.metrics) == 1:
+            return blamed
+        return f"{blamed} Of all metrics together, chance alone shows this at most {chance} rollouts."
     suspects = " ".join(found[name] for name in judgement.suspects or tuple(found))
     return (
         f"its metrics together are worse than tolerated, by chance at most {chance} rollouts, "
