@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.streams.folding import BOUNDED, LATENESS, MINUTE, RULES, START
 from tests.streams.test_commonest import MOST_NAMES, rated
@@ -51,7 +51,7 @@ def journals(draw):
     return closes
 
 
-@settings(BOUNDED, max_examples=6)
+@BOUNDED
 @given(journal=journals(), data=st.data())
 def test_a_replay_keeps_the_names_that_were_kept_live(journal, data):
     cut = data.draw(st.integers(2, len(journal) - 1))
