@@ -378,5 +378,7 @@ def _stack_settings(file: Path | None) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text())["settings"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} is damaged ({error}): `tidegate down` removes it") from None
+        raise ConfigError(
+            f"{file} is damaged ({error}): `tidegate down --data-dir {file.parent}` removes it"
+        ) from None
     return dict(settings)

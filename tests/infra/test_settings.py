@@ -184,5 +184,5 @@ def test_a_directory_without_a_stack_says_how_to_start_one(tmp_path: Path) -> No
 
 def test_a_damaged_stack_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text('{"settings": {')
-    with pytest.raises(ConfigError, match=r"stack\.json is damaged"):
+    with pytest.raises(ConfigError, match=rf"stack\.json is damaged .*`tidegate down --data-dir {tmp_path}`"):
         Settings.for_data_dir(tmp_path)

@@ -40,6 +40,8 @@ def test_a_directory_has_one_stack_at_a_time(holder: subprocess.Popen[str], tmp_
     assert directory.holder() == holder.pid
     with pytest.raises(Refused, match=r"a stack already runs in .*: stop it with `tidegate down"), directory:
         pass
+    with pytest.raises(Refused, match=f"`tidegate down --data-dir {tmp_path}` stops it"):
+        control.up_detached(["false"], tmp_path)
     assert directory.read() == {"pid": 1, "ready": True, "settings": {}}
 
 

@@ -39,7 +39,8 @@ def up_detached(
     directory = DataDirectory(data_dir)
     if (holder := directory.holder()) is not None:
         raise Refused(
-            f"a stack already runs in {directory.path} (process {holder}): `tidegate down` stops it"
+            f"a stack already runs in {directory.path} (process {holder}): "
+            f"`tidegate down --data-dir {directory.path}` stops it"
         )
     log = directory.path / "logs" / "supervisor.log"
     with directory.open(log, "wb") as output:

@@ -137,7 +137,9 @@ class DataDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
-            raise ConfigError(f"{self.stack_file} is damaged ({error}): `tidegate down` removes it") from None
+            raise ConfigError(
+                f"{self.stack_file} is damaged ({error}): `tidegate down --data-dir {self.path}` removes it"
+            ) from None
         return content
 
     @property
