@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tidegate_infra import process
 from tidegate_infra.settings import PREFIX
-from tidegate_infra.stack import ports
+from tidegate_infra.stack import control, ports
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
@@ -64,6 +65,16 @@ def test_flags_that_do_not_go_together_and_unknown_demos_end_with_2(cli: Any, tm
         assert "healthy" in unknown.err
         assert "starting" not in unknown.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_demo_in_the_background_says_that_it_plays_and_where_its_result_will_stand(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stack.json").write_text(json.dumps({"settings": {"kafka": "127.0.0.1:1"}}))
+    monkeypatch.setattr(control, "up_detached", lambda *_: SimpleNamespace(pid=7))
+    advice = f"tidegate logs supervisor --data-dir {tmp_path}"
+    assert advice in cli("up", "-d", "--demo", "healthy", "--data-dir", tmp_path).err
+    assert "supervisor" not in cli("up", "-d", "--data-dir", tmp_path).err
 
 
 def test_a_port_in_use_ends_with_3_and_one_line(tmp_path: Path) -> None:

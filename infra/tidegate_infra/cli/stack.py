@@ -61,8 +61,8 @@ def up(
     if detach:
         _detached(
             data_dir,
+            demo,
             [
-                *_said("--demo", demo),
                 *_said("--seed", seed),
                 *_said("--speed", speed),
                 *_said("--kafka-port", kafka_port),
@@ -137,14 +137,17 @@ def _said(flag: str, value: object) -> list[str]:
     return [flag, str(value)] if value else []
 
 
-def _detached(data_dir: Path, flags: list[str]) -> None:
+def _detached(data_dir: Path, demo: str | None, flags: list[str]) -> None:
     from tidegate_infra.settings import Settings
     from tidegate_infra.stack import control
 
-    command = [sys.executable, "-m", "tidegate_infra.cli", "up", "--data-dir", str(data_dir), *flags]
+    command = [sys.executable, "-m", "tidegate_infra.cli", "up", "--data-dir", str(data_dir)]
+    command += [*_said("--demo", demo), *flags]
     supervisor = control.up_detached(command, data_dir)
     running = Settings.for_data_dir(data_dir)
     say(_ready(running, data_dir))
+    if demo is not None:
+        say(f"demo {demo} plays; what comes of it: tidegate logs supervisor --data-dir {data_dir}")
     say(f"process {supervisor.pid}; stop it with: tidegate down --data-dir {data_dir}")
 
 
