@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from fastavro.schema import SchemaParseException
 
@@ -123,9 +125,28 @@ def _ours(text: str) -> Version | None:
     try:
         source = json.loads(text)
         known = by_fingerprint().get(fingerprint_of(source))
-        if known is not None or not isinstance(source, dict):
-            return known
+        if known is not None:
+            # A fingerprint leaves the units out: of another one every number would be misread.
+            ours = dict(_units(known.source))
+            return known if all(ours.get(at, unit) == unit for at, unit in _units(source)) else None
+        if not isinstance(source, dict):
+            return None
         subjects = (v.subject for v in by_fingerprint().values() if v.name == source.get("name"))
         return next((load(subject, 0, source) for subject in subjects), None)
     except (ValueError, LookupError, TypeError, RecursionError, SchemaParseException):
         return None  # Not Avro, or not by itself, or with more depth than anybody can read.
+
+
+def _units(schema: Any, at: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What a schema says of the numbers in its fields beyond their types."""
+    match schema:
+        case list():
+            for branch in schema:
+                yield from _units(branch, at)
+        case {"logicalType": kind}:
+            yield at, (kind, schema.get("precision"), schema.get("scale", 0))
+        case {"fields": fields}:
+            for field in fields:
+                yield from _units(field["type"], f"{at}.{field['name']}")
+        case {"items": inner} | {"type": inner}:
+            yield from _units(inner, at)

@@ -121,6 +121,17 @@ def test_a_schema_that_is_none_of_ours_is_refused_and_stops_nobody(clock: Clock,
     assert answers.asked == [1]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("timestamp-micros", "timestamp-millis"), ('"scale": ', '"scale": 1')]
+)
+def test_our_schema_with_numbers_of_another_unit_is_not_ours(clock: Clock, ours: str, theirs: str) -> None:
+    assert ours in CALL
+    without_units = json.dumps(versions.plain_times(versions.latest(LLMCall).source))
+    one, _ = asked(clock, _1=(0, CALL.replace(ours, theirs)), _2=(0, without_units), _3=(0, CALL))
+    assert "id 1 is no schema of the contract" in refused(one, 1)
+    assert one.version(2) == one.version(3) == versions.latest(LLMCall)
+
+
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_an_id_that_the_registry_cannot_even_parse_is_denied(clock: Clock, status: int) -> None:
     one, _ = asked(clock, _7=(0, SchemaRegistryError(status, 40002, "Invalid parameter 'id'")))
