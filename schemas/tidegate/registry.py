@@ -1,9 +1,11 @@
 """Schemas from a Confluent-compatible registry; used only where ``TIDEGATE_SCHEMA_REGISTRY_URL`` is set."""
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fastavro.schema import SchemaParseException
@@ -131,8 +133,10 @@ def _ours(text: str) -> Version | None:
             return known if all(ours.get(at, unit) == unit for at, unit in _units(source)) else None
         if not isinstance(source, dict):
             return None
-        subjects = (v.subject for v in by_fingerprint().values() if v.name == source.get("name"))
-        return next((load(subject, 0, source) for subject in subjects), None)
+        subject = next((v.subject for v in by_fingerprint().values() if v.name == source.get("name")), None)
+        # Readers are kept by fingerprint, and two schemas that differ in their units alone share theirs.
+        own = hashlib.sha256(text.encode()).digest()[:8]
+        return None if subject is None else replace(load(subject, 0, source), fingerprint=own)
     except (ValueError, LookupError, TypeError, RecursionError, SchemaParseException):
         return None  # Not Avro, or not by itself, or with more depth than anybody can read.
 

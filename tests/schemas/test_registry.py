@@ -132,6 +132,13 @@ def test_our_schema_with_numbers_of_another_unit_is_not_ours(clock: Clock, ours:
     assert one.version(2) == one.version(3) == versions.latest(LLMCall)
 
 
+def test_schemas_that_differ_in_a_unit_alone_are_two(clock: Clock) -> None:
+    newer = CALL.replace('"fields": [', '"fields": [{"name": "more", "type": "long", "default": 0}, ', 1)
+    one, _ = asked(clock, _1=(0, newer), _2=(0, newer.replace("timestamp-micros", "timestamp-millis")))
+    assert one.version(1).record is one.version(2).record is LLMCall
+    assert one.version(1).fingerprint != one.version(2).fingerprint
+
+
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_an_id_that_the_registry_cannot_even_parse_is_denied(clock: Clock, status: int) -> None:
     one, _ = asked(clock, _7=(0, SchemaRegistryError(status, 40002, "Invalid parameter 'id'")))
