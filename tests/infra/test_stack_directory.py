@@ -84,11 +84,19 @@ def test_a_directory_that_lost_a_part_is_refused(tmp_path: Path) -> None:
         directory.mark_complete()
     (tmp_path / "store").rmdir()
     with (
-        pytest.raises(ConfigError, match=r"half deleted \(store missing\): restore it, or delete"),
+        pytest.raises(
+            ConfigError, match=r"half deleted \(store missing\): .* delete complete and kafka in it"
+        ),
         directory,
     ):
         pass
     assert directory.holder() is None
+    # What is not ours may stand beside it, and stays.
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "complete").unlink()
+    (tmp_path / "kafka").rmdir()
+    with directory:
+        assert (tmp_path / "notes.txt").exists()
 
 
 def test_a_first_start_that_was_interrupted_may_go_on(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def up(
 ) -> None:
     """Start the local stack: Kafka, the store and every process; Ctrl-C stops it.
 
-    A demo begins anew: what an earlier one left in the directory is removed, and other data are refused.
+    A demo begins anew: the Kafka and store that an earlier one left in the directory are removed; those of
+    anything else are refused.
     With --demo --exit: 0 when the demo went as expected, else 1.
     """
     if exit_ and (demo is None or detach):

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -151,7 +152,7 @@ class DataDirectory:
         if parts and not self._demo_marker.exists():
             raise Refused(
                 f"{self.path} holds other data than a demo's, which a demo must not mix with its own: "
-                "choose another --data-dir, or delete the directory"
+                f"choose another --data-dir, or delete {_names(parts)} in it"
             )
         self._demo_marker.touch()
         self._marker.unlink(missing_ok=True)
@@ -159,14 +160,20 @@ class DataDirectory:
             shutil.rmtree(part)
 
     def _check_parts(self) -> None:
-        missing = [part for part in PARTS if not (self.path / part).is_dir()]
+        parts = [self.path / part for part in PARTS]
+        missing = [part for part in parts if not part.is_dir()]
         if missing and self._marker.exists():
+            left = [self._marker, *(part for part in parts if part.is_dir())]
             raise ConfigError(
-                f"{self.path} is half deleted ({' and '.join(missing)} missing): restore it, "
-                "or delete the whole directory to start empty"
+                f"{self.path} is half deleted ({_names(missing)} missing): restore it, or delete "
+                f"{_names(left)} in it to start empty"
             )
 
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return " and ".join(path.name for path in paths)
