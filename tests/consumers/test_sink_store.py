@@ -38,6 +38,7 @@ from tidegate.topics import (
     DLQ,
     EVALUATIONS,
     FEEDBACK,
+    METRICS,
     PRODUCERS,
     PROGRESS,
     STATUS,
@@ -386,6 +387,8 @@ def test_rows_go_as_far_as_any_table_has_them_that_would_count_them_twice(
     assert ends == [23, 23, 23]
     assert store.end(ranged([call()], partition=4)) == 0
     assert store.end(ranged([call()], topic_id="another")) == 0
+    put(store, ranged([b"poison"], METRICS, lo=5, topic_id="windows"))
+    assert store.end(ranged([b"poison"], METRICS, topic_id="windows")) == 6
 
 
 def test_a_range_that_stood_in_part_when_its_claim_was_forgotten_is_made_whole_by_others(
