@@ -15,7 +15,7 @@ from tidegate.client.rules import UUID
 from tidegate.errors import ConfigError
 from tidegate.records import Guardrail, LLMCall
 from tidegate_streams.backtest import files, json_lines
-from tidegate_streams.backtest.pieces import Piece
+from tidegate_streams.backtest.pieces import MOST_NAMED, Piece
 
 T0 = 1_760_000_000_000_000
 STAND_INS = {"tenant": "acme", "environment": "prod", "app": "chat", "variant": "default"}
@@ -135,6 +135,12 @@ def test_a_line_that_emit_refuses_is_refused_among_good_ones_with_the_same_words
     assert found.problems
     assert refusals(path) == [(2, found.problems[0].reason, "; ".join(map(str, found.problems)))]
     assert events(read(path)).get_column("_row").to_list() == [1, 3]
+
+
+def test_of_many_bad_lines_only_those_that_are_shown_get_their_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *(CALL | {"temprature": n} for n in range(30)))
+    words = [detail for _, _, detail in refusals(path)]
+    assert words == ["temprature: no such field; did you mean temperature?"] * MOST_NAMED + [""] * 20
 
 
 def test_good_lines_never_need_a_look_at_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from tidegate.vocabulary import CLOSED, OTHER
 from tidegate_infra.kafka import blocks, rules
 from tidegate_streams.backtest import fitting
 from tidegate_streams.backtest.fitting import ROW
-from tidegate_streams.backtest.pieces import Piece, identified
+from tidegate_streams.backtest.pieces import MOST_NAMED, Piece, identified
 
 _BYTES = 32 << 20
 _ALONE = 1_000
@@ -192,13 +192,15 @@ def _are_texts(table: pl.DataFrame, data: bytes) -> bool:
 def _line_by_line(data: bytes, first: int, stand_ins: Mapping[str, str]) -> Iterator[_Read]:
     defaults = Defaults(stand_ins["tenant"], stand_ins["app"], stand_ins["environment"])
     events: dict[str, list[tuple[int, Event]]] = {}
-    refused = []
+    refused: list[tuple[int, str, str]] = []
     for line in intake.read(io.BytesIO(data), defaults):
         number = first + line.number - 1
         if line.event is not None:
             events.setdefault(type(line.event).__name__, []).append((number, line.event))
         else:
-            refused.append((number, line.problems[0].reason, "; ".join(map(str, line.problems))))
+            # Words take longer than all the rest, and are for people.
+            detail = "; ".join(map(str, line.problems)) if len(refused) < MOST_NAMED else ""
+            refused.append((number, line.problems[0].reason, detail))
     yield "LLMCall", pl.DataFrame(), pl.DataFrame(refused, schema=rules.NONE.schema, orient="row")
     for record, found in events.items():
         wanted = fitting.fields(record)

@@ -6,6 +6,9 @@ import polars as pl
 
 from tidegate_streams.backtest.fitting import ROW
 
+MOST_NAMED = 10
+"""Refused lines and rows that are named; the others are counted."""
+
 
 class Piece(NamedTuple):
     """Some events of one kind, and what was refused among them.
@@ -15,7 +18,7 @@ class Piece(NamedTuple):
     record
         Name of the events in the contract.
     events, refused
-        As `fitting.fit` returns them.
+        As `fitting.fit` returns them; behind the first `MOST_NAMED` refused ones no detail need stand.
     share
         How much of the source has been read, 0 to 1.
     source

@@ -17,11 +17,9 @@ from tidegate_streams import partials
 from tidegate_streams.aggregate import columns, ratings
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
 from tidegate_streams.backtest.fitting import ROW
+from tidegate_streams.backtest.pieces import MOST_NAMED
 from tidegate_streams.bag import Bag
 from tidegate_streams.rollups import KINDS, Frames
-
-MOST_NAMED = 10
-"""Refused lines and rows that are named; the others are counted."""
 
 _READ_BY = {
     "ttft_us": {"ttft_us", "tpot_us"},
