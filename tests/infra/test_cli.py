@@ -271,6 +271,13 @@ def test_json_keeps_money_exact_and_yaml_says_the_same(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "- cost: '0.000000001'\n  bytes: ff\n  n: 1\n"
 
 
+def test_an_empty_table_is_said_and_empty_data_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    output.write_rows([], ["a"], Format.TABLE, nothing="there are no letters")
+    assert capsys.readouterr() == ("", "there are no letters\n")
+    output.write_rows([], ["a"], Format.JSON)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_wide_adds_columns_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"a": "x" * 200, "b": 2}]
     output.write_rows(rows, ["a"], Format.TABLE, wide=["b"], most_chars=80)

@@ -87,6 +87,7 @@ def show(
             _COLUMNS,
             how,
             wide=("generation", "step", "action", "actor", "reason", "command_id"),
+            nothing="no deployment has a command",
         )
 
     watched(read, print_them, watch)

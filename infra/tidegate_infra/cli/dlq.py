@@ -54,7 +54,7 @@ def list_(
     if how in (Format.TABLE, Format.WIDE):
         rows = [row | {"time": time_text(row["ts"])} for row in rows]
     columns = ("id", "time", "topic", "partition", "offset", "stage", "reason", "requeued", "error")
-    write_rows(rows, columns, how, wide=("key", "bytes"))
+    write_rows(rows, columns, how, wide=("key", "bytes"), nothing="there are no dead letters")
 
 
 @app.command()

@@ -66,7 +66,8 @@ def ledger(
         accounts = [row for row in account(store, since=since) if tenant in (None, row.tenant)]
     how = chosen(output, as_json)
     rows = [_printed(one, by) for one in accounts]
-    write_rows(rows, _COLUMNS if by is By.PRODUCER else ("hour", *_COLUMNS), how, wide=("tenant", "reported"))
+    columns = _COLUMNS if by is By.PRODUCER else ("hour", *_COLUMNS)
+    write_rows(rows, columns, how, wide=("tenant", "reported"), nothing="")
     producers = {(one.producer_id, one.tenant) for one in accounts}
     unbalanced = {(one.producer_id, one.tenant) for one in accounts if not one.balanced}
     say(f"{len(producers)} producers in the last {last}, {len(unbalanced)} not balanced")

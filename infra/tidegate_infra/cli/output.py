@@ -55,6 +55,7 @@ def write_rows(
     how: Format,
     wide: Sequence[str] = (),
     most_chars: int | None = None,
+    nothing: str = "there are none",
 ) -> None:
     """Print a list: one JSON object a line, one YAML list, or a table of the columns.
 
@@ -68,18 +69,23 @@ def write_rows(
         As the options say.
     most_chars
         Longer texts are cut in a table that is not wide.
+    nothing
+        What is said to a person instead of an empty table.
     """
+    rows = list(rows)
     match how:
         case Format.JSON:
             for row in rows:
                 write(to_json(row))
         case Format.YAML:
-            write(to_yaml(list(rows)))
+            write(to_yaml(rows))
         case _:
             is_wide = how is Format.WIDE
             shown = [*columns, *wide] if is_wide else list(columns)
-            for line in table(list(rows), shown, None if is_wide else most_chars):
+            for line in table(rows, shown, None if is_wide else most_chars):
                 write(line)
+            if nothing and not rows:
+                say(nothing)
 
 
 def write_one(value: Row, how: Format, lines: Callable[[], Iterable[str]]) -> None:

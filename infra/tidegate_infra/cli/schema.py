@@ -88,7 +88,7 @@ def check(
         for subject, history in histories.items()
         for problem in _problems(history)
     ]
-    write_rows(problems, ("subject", "problem"), chosen(output, as_json))
+    write_rows(problems, ("subject", "problem"), chosen(output, as_json), nothing="")
     count = sum(map(len, histories.values()))
     found = "1 problem" if len(problems) == 1 else f"{len(problems) or 'no'} problems"
     say(f"{len(histories)} records, {count} versions: {found}")
