@@ -115,6 +115,19 @@ main()
     assert (done.returncode, done.stderr) == (130, "")
 
 
+def test_what_a_command_skips_is_said_once_however_often_it_reads_it() -> None:
+    code = """
+import logging
+from tidegate_infra.cli import main
+try:
+    main()
+finally:
+    for _ in range(2):
+        logging.getLogger("tidegate_infra.kafka.scan").warning("a record is skipped")
+"""
+    assert python(code, "version").stderr == "a record is skipped\n"
+
+
 def test_a_misspelt_command_ends_with_2_and_the_nearest() -> None:
     result = CliRunner().invoke(app, ["rolout", "list"])
     assert (result.exit_code, result.stdout) == (2, "")

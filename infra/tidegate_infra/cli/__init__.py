@@ -8,6 +8,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     warnings = logging.StreamHandler()
     warnings.addFilter(_is_worth_saying)
+    warnings.addFilter(_Once())
     logging.getLogger().addHandler(warnings)
     try:
         from tidegate_infra.cli.app import app
@@ -31,3 +32,17 @@ def _is_worth_saying(record: logging.LogRecord) -> bool:
     # Kafka's and the client's loggers repeat every failed connection; the line that a command ends with says
     # it better. Long-running processes replace this handler by their own.
     return record.name.partition(".")[0] != "tidegate"
+
+
+class _Once(logging.Filter):
+    """Lets the same words through once: a command may read a topic several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        words = record.getMessage()
+        is_new = words not in self._said
+        self._said.add(words)
+        return is_new
