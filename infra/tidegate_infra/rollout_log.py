@@ -1,6 +1,7 @@
 """Rollouts in Kafka: the present specification, compare-and-set, manual actions, and what happened."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,18 @@ def specs(settings: Settings) -> dict[str, Rollout]:
 def progress(settings: Settings) -> dict[str, RolloutProgress]:
     """Read where the rollout of every deployment stands."""
     return scan.newest(settings, PROGRESS)
+
+
+def former(settings: Settings) -> dict[str, set[str]]:
+    """Read the names of all rollouts that each deployment has had, as far back as Kafka keeps them."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for message, spec in scan.records(settings, ROLLOUTS):
+        if spec is not None:
+            names[scan.key_of(message)].add(spec.name)
+    for message, command in scan.records(settings, DEPLOYMENTS):
+        if command is not None:
+            names[scan.key_of(message)].add(command.rollout)
+    return names
 
 
 def present(settings: Settings, key: str) -> Present:

@@ -436,6 +436,15 @@ def test_history_tells_who_did_what_in_order(cli: Any, applied: Path, settings: 
         ("command", "pause"),
     ]
     assert rows[1]["reason"] == "lunch"
+    applied.write_text(SPEC.replace("name: june", "name: july"))
+    assert cli("rollout", "apply", "-f", applied, "--yes").code == 0
+    for command_line in ("show", "status", "explain"):
+        gone = cli("rollout", command_line, "june")
+        assert gone.code == 3
+        assert "june was replaced by july (generation 2): `tidegate rollout history june` tells" in gone.err
+    later = cli("rollout", "history", "june", "--json").rows
+    assert later[:3] == rows
+    assert [row["what"] for row in later[3:]] == ["july"]
 
 
 # Deployments

@@ -1,6 +1,7 @@
 """``tidegate rollout``: specifications, and where they stand."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -171,7 +172,9 @@ def history(
 
     settings = settings_of(data_dir, context)
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
-    events = rollout_log.history(settings, found(name, specs, progress, tenant, environment))
+    former = partial(rollout_log.former, settings)
+    key = found(name, specs, progress, tenant, environment, former, past=True)
+    events = rollout_log.history(settings, key)
     how = chosen(output, as_json)
     if how in (Format.TABLE, Format.WIDE):
         events = [event | {"time": time_text(event["ts"])} for event in events]
@@ -197,7 +200,7 @@ def _view(settings: "Settings", name: str, tenant: str | None, environment: str 
     from tidegate_infra.cli.rollout_view import found
 
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
-    key = found(name, specs, progress, tenant, environment)
+    key = found(name, specs, progress, tenant, environment, partial(rollout_log.former, settings))
     return _joined(settings, specs.get(key), progress.get(key))
 
 

@@ -1,6 +1,7 @@
 """``tidegate rollout explain``: why a rollout stands where it does, and what it would take to promote it."""
 
 import importlib
+from functools import partial
 
 import typer
 
@@ -42,7 +43,7 @@ def explain(
 
     settings = settings_of(data_dir, context)
     specs, progress = rollout_log.specs(settings), rollout_log.progress(settings)
-    key = found(name, specs, progress, tenant, environment)
+    key = found(name, specs, progress, tenant, environment, partial(rollout_log.former, settings))
     if key not in specs:
         raise ConfigError(
             f"the specification of {key} was deleted: `tidegate rollout show {key}` tells its end"

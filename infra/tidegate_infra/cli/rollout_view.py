@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tidegate.errors import ConfigError
@@ -53,7 +53,7 @@ def shown(
     if refusal is not None:
         waits = REFUSED, refusal
     return {
-        "name": head.name if isinstance(head, Rollout) else head.rollout,
+        "name": _name(head),
         "tenant": head.tenant,
         "environment": head.environment,
         "deployment": head.deployment,
@@ -76,6 +76,10 @@ def shown(
         "spec_hash": spec.spec_hash if spec else None,
         "deleted": spec is None,
     }
+
+
+def _name(head: Rollout | RolloutProgress) -> str:
+    return head.name if isinstance(head, Rollout) else head.rollout
 
 
 def _metric(evidence: Evidence, weights: Iterable[Weight]) -> dict[str, Any]:
@@ -128,6 +132,9 @@ def found(
     progress: Mapping[str, RolloutProgress],
     tenant: str | None = None,
     environment: str | None = None,
+    former: Callable[[], Mapping[str, Collection[str]]] = dict,
+    *,
+    past: bool = False,
 ) -> str:
     """Return the key of the rollout that a person means.
 
@@ -139,16 +146,29 @@ def found(
         By key.
     tenant, environment
         Where to look; None is everywhere.
+    former
+        Names of the rollouts that each deployment has had, by key; asked for only when none has the name now.
+    past
+        Whether a rollout that was replaced is meant too.
 
     Raises
     ------
     ConfigError
-        There is none, or several.
+        There is none, or several, or it was replaced.
     """
     names = {key: record.rollout for key, record in progress.items()}
     names |= {key: record.name for key, record in specs.items()}
     here = {key: called for key, called in names.items() if within(key, tenant, environment)}
     keys = [key for key, called in here.items() if name in (called, key)]
+    if not keys:
+        was = [key for key, called in former().items() if name in called and within(key, tenant, environment)]
+        keys = was if past else []
+        heads = [specs.get(key) or progress[key] for key in was if key in here]
+        if heads and not past:
+            now = " and ".join(f"{_name(head)} (generation {head.generation})" for head in heads)
+            raise ConfigError(
+                f"{name} was replaced by {now}: `tidegate rollout history {name}` tells what became of it"
+            )
     if len(keys) == 1:
         return keys[0]
     if not keys:
