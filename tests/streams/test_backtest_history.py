@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_consumers.sink.facts import Reading, facts
 from tidegate_consumers.sink.store import Store
 from tidegate_infra import rollout_file
+from tidegate_infra.clickhouse.client import connect
 from tidegate_infra.kafka import topics
 from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.kafka.ranges import Range
@@ -32,6 +34,7 @@ METRICS = """metrics:
   - {name: evaluation.exact, promotionMargin: 50 points, rollbackMargin: 40 points}
   - {name: latency_us, promotionMargin: +50%}
 """
+GUIDE = Path(__file__).parents[2] / "docs/backtest.md"
 BOOK = PriceBook.load()
 STAND_INS = {"tenant": "acme", "environment": "prod", "app": "chat", "variant": "default"}
 
@@ -159,5 +162,14 @@ def test_what_the_store_holds_decides_as_a_file_of_it(
     found = view(rollout(tmp_path), lambda spec: store.read(settings, spec, None, None))
     assert found["commands"] == in_a_file(tmp_path)["commands"]
     assert found["events"]["read"] == {"LLMCall": 600, "Evaluation": 600}
+    exports = re.findall(r"tidegate sql '(.+)' > (.+)", GUIDE.read_text())
+    assert len(exports) == 3
+    with closing(connect(settings)) as client:
+        for query, name in exports:
+            (tmp_path / name).write_bytes(client.raw_query(query))
+    paths = [tmp_path / name for _, name in exports]
+    from_files = view(rollout(tmp_path), lambda _: (p for path in paths for p in files.read(path, STAND_INS)))
+    assert from_files["commands"] == found["commands"]
+    assert from_files["events"]["read"] == {"LLMCall": 600, "Evaluation": 600}
     half = view(rollout(tmp_path), lambda spec: store.read(settings, spec, T0, T0 + 60_000_000))
     assert half["events"]["read"]["LLMCall"] == 300
