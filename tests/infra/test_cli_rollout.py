@@ -171,7 +171,10 @@ def test_a_specification_is_written_once_and_replaced_by_the_next_generation(
     changed = cli("rollout", "diff", "-f", spec_file)
     assert changed.code == 1
     assert "-  - {weight: 10%}\n+  - {weight: 20%}" in changed.out
+    assert "replaces" not in cli("rollout", "apply", "-f", spec_file, "--dry-run").err
+    publish(settings, PROGRESS, progress())
     tried = cli("rollout", "apply", "-f", spec_file, "--dry-run", "--json")
+    assert "june replaces june (generation 1), which is progressing: that ends without" in tried.err
     assert (tried.code, tried.rows[0]["generation"]) == (0, 2)
     assert cli("rollout", "apply", "-f", spec_file).code == 0
     assert cli("rollout", "apply", "-f", spec_file, "--again", "--force").code == 0

@@ -94,6 +94,7 @@ def apply(
     """
     from tidegate.series import deployment_key
     from tidegate_infra import rollout_log
+    from tidegate_infra.cli.rollout_view import ENDED
 
     spec = dataclasses.replace(_read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000)
     settings = settings_of(data_dir, context)
@@ -105,6 +106,10 @@ def apply(
         say(f"{target}: {spec.name} is unchanged (generation {present.generation}); nothing was written")
         _applied(present.spec, "unchanged", as_json)
         return
+    stands = rollout_log.progress(settings).get(key)
+    if stands is not None and stands.state not in ENDED:
+        running = f"{stands.rollout} (generation {stands.generation}), which is {stands.state}"
+        say(f"{target}: {spec.name} replaces {running}: that ends without a verdict, its evidence is dropped")
     if dry_run:
         say(f"{target}: would apply {spec.name} as generation {spec.generation}")
         _applied(spec, "dry run", as_json)
