@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from tidegate.errors import ConfigError
 from tidegate_infra import document
-from tidegate_infra.document import Element, FileError, Section, suggestion
+from tidegate_infra.document import Element, FileError, Problem, Section, suggestion
 from tidegate_infra.settings import PREFIX, WHERE, Settings
 
 VARIABLE = "TIDEGATE_CONTEXT"
@@ -90,18 +90,22 @@ def advice(words: str, context: str) -> str:
     return re.sub(rf"{PREFIX}({keys})\b", lambda found: f"{found[1].lower()} of context {context}", words)
 
 
-def read(file: Path) -> dict[str, Context]:
-    """Read every context of a file, by name.
+def read(file: Path) -> tuple[dict[str, Context], list[Problem]]:
+    """Read every context of a file that is right, by name, and the mistakes of the file.
 
     Raises
     ------
     FileError
-        With all mistakes of the file.
+        It holds no contexts at all.
     """
     _, root = document.compose(document.read(file), str(file), _EXAMPLE)
-    found = {name: _context(file, name, element) for name, element in _named(root.section())}
-    _check(root)
-    return found
+    right, mistakes = {}, root.problems.found
+    for name, element in _named(root.section()):
+        before = len(mistakes)
+        context = _context(file, name, element)
+        if len(mistakes) == before:
+            right[name] = context
+    return right, mistakes
 
 
 def _check(root: Element) -> None:

@@ -51,7 +51,7 @@ def written(file: Path, text: str) -> list[str]:
     """What is wrong with a text, without the file's name."""
     file.write_text(text)
     with pytest.raises(FileError) as caught:
-        contexts.read(file)
+        raise FileError(contexts.read(file)[1])
     return [line.removeprefix(f"{file}:") for line in str(caught.value).splitlines()]
 
 
@@ -59,7 +59,7 @@ def written(file: Path, text: str) -> list[str]:
 
 
 def test_a_context_is_a_place_and_whose_things_are_meant(file: Path) -> None:
-    known = contexts.read(file)
+    known, _ = contexts.read(file)
     assert list(known) == ["staging", "production", "here"]
     assert known["production"].defaults == {"tenant": "acme", "environment": "prod"}
     assert known["production"].where["kafka_ca"] == str(file.parent / "prod.pem")
@@ -143,7 +143,7 @@ def test_the_page_of_settings_shows_contexts_that_are_taken_and_every_key(tmp_pa
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     file = tmp_path / "contexts.yaml"
     file.write_text(text)
-    assert {"production", "staging"} <= set(contexts.read(file))
+    assert {"production", "staging"} <= set(contexts.read(file)[0])
     assert all(f"`{name}`" in PAGE for name in (*WHERE, "tenant", "environment"))
 
 
@@ -266,6 +266,14 @@ def test_an_unknown_current_context_is_told_behind_the_list(cli: Any, file: Path
     outcome = cli("config", "contexts", "--json", TIDEGATE_CONTEXT="prodution")
     assert (outcome.code, len(outcome.rows)) == (3, 3)
     assert "'prodution' is none of them: did you mean production?" in outcome.err
+
+
+def test_the_mistakes_of_a_context_are_told_behind_the_others(cli: Any, file: Path) -> None:
+    file.write_text(f"{GOOD}\nbroken: {{kafka: nowhere}}\n")
+    outcome = cli("config", "contexts", "--json", TIDEGATE_CONTEXT="broken")
+    assert [row["context"] for row in outcome.rows] == ["staging", "production", "here"]
+    assert outcome.code == 3
+    assert "broken.kafka: should be host:port" in outcome.err
 
 
 def test_what_a_context_lacks_is_told_and_the_rest_is_shown(cli: Any, file: Path) -> None:

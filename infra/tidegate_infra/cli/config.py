@@ -51,16 +51,16 @@ def contexts(
     if not file.exists():
         say(f"no contexts: {file} is not there")
         return
-    try:
-        found = named.read(file)
-    except FileError as error:
-        say(str(error))
-        raise typer.Exit(error.exit_code) from None
+    found, mistakes = named.read(file)
     rows = [
         {"current": name == context, "context": name, **one.where, **one.defaults}
         for name, one in found.items()
     ]
     columns = ("current", "context", "kafka", "clickhouse", "data_dir", "tenant", "environment")
-    write_rows(rows, columns, chosen(output, as_json))
+    write_rows(rows, columns, chosen(output, as_json), nothing="")
+    if mistakes:
+        error = FileError(mistakes)
+        say(str(error))
+        raise typer.Exit(error.exit_code)
     if context is not None and context not in found:
         raise ConfigError(f"the current context {context!r} is none of them: {suggestion(context, found)}")
