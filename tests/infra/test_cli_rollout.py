@@ -316,7 +316,7 @@ def test_list_shows_where_each_stands_and_filters(cli: Any, applied: Path, setti
     (row,) = cli("rollout", "list", "--json", "--tenant", "acme", "--environment", "prod").rows
     assert (row["name"], row["state"]) == ("june", "progressing")
     assert cli("rollout", "list", "--json", "--environment", "staging").rows == []
-    assert "march 50 %, june 50 %" in cli("rollout", "list").out
+    assert "progressing     2      2  march 50 %, june 50 %" in cli("rollout", "list").out
 
 
 def test_names_that_no_rollout_or_several_have_end_with_3(

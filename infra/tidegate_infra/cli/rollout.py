@@ -59,6 +59,7 @@ def list_(
         if how in (Format.TABLE, Format.WIDE):
             views = [view | {"weights": weights_text(view["weights"])} for view in views]
             views = [view | {"started": time_text(view["started_at"])} for view in views]
+            views = [view | {"step": None if view["step"] is None else view["step"] + 1} for view in views]
         write_rows(
             views,
             ("name", "tenant", "environment", "deployment", "state", "step", "steps", "weights"),
