@@ -26,7 +26,7 @@ from tidegate_infra.cli.output import say, to_json, write
 ACTIONS = {
     "pause": "Stop advancing; weights stay, and harm still rolls back.",
     "resume": "Go on after a pause.",
-    "approve": "Let the step that waits for a person begin.",
+    "approve": "Let the present step be left once it is complete, where it waits for a person.",
     "promote": "Send all traffic to the candidate, whatever the metrics say.",
     "advance": "Go to the next step now.",
     "rollback": "Send all traffic to the baseline; the candidate has failed.",
