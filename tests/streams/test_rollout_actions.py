@@ -29,7 +29,7 @@ def test_people_can_pause_resume_advance_promote_roll_back_and_abort():
     assert (drive.state.state, drive.weight("june")) == ("rolling_back", 0)
     drive.serve_until("rolled_back")
     assert [command.actor_kind for command in drive.of(DeploymentCommand)] == ["human"] * 6
-    assert drive.command.reason == "June rolled back to march by grace: I say so"
+    assert drive.command.reason == "june rolled back to march by grace: I say so"
     other = Drive(rollout()).serve(3)
     other.act("abort")
     assert (other.state.state, other.weight("june")) == ("aborted", 0)

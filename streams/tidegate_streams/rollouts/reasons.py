@@ -224,20 +224,20 @@ def of_action(action: RolloutAction, state: State, judgement: Judgement) -> str:
     spec = state.plan
     base, new = baseline(spec).name, candidate(spec).name
     said = {
-        "pause": "paused",
-        "resume": "resumed",
+        "pause": "Paused",
+        "resume": "Resumed",
         "promote": f"{new} promoted to all traffic",
         "advance": f"{new} sent on to the next step",
         "rollback": f"{new} rolled back to {base}",
-        "abort": f"aborted, all traffic to {base}, without a verdict",
-        "approve": f"step {state.step + 1} approved",
+        "abort": f"Aborted, all traffic to {base}, without a verdict",
+        "approve": f"Step {state.step + 1} approved",
     }[action.action]
     text = f"{said} by {action.actor}: {action.reason}"
     if action.action in ("promote", "advance", "resume") and judgement.suspects:
         text += f" (although {words.joined(list(judgement.suspects))} looks harmful)"
     if action.action in ("promote", "advance", "resume") and findings.is_uneven(state):
         text += " (although users fell to the variants otherwise than asked for)"
-    return text[0].upper() + text[1:]
+    return text
 
 
 def approved_by(action: RolloutAction) -> str:
