@@ -125,6 +125,38 @@ def test_the_time_that_is_looked_at_can_be_bounded(rollout: Path, tmp_path: Path
     assert run(rollout, file, "--since", "yesterday").exit_code == 2
 
 
+def test_events_of_which_none_counts_end_with_3_and_the_causes(rollout: Path, tmp_path: Path) -> None:
+    none = "no event of acme/prod/chat counts: "
+    strange = history(tmp_path / "strange.parquet", 0.2, 90, status=pl.lit("okay"))
+    elsewhere = history(tmp_path / "elsewhere.parquet", 0.2, 60, deployment=pl.lit("other"))
+    before = history(tmp_path / "before.parquet", 0.2, 30)
+    for arguments, cause in (
+        ((strange,), "90 refused"),
+        ((elsewhere,), "60 of other deployments"),
+        ((before, "--since", T0 + 9 * MINUTE), "30 outside the time that is looked at"),
+    ):
+        result = run(rollout, *arguments)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr.splitlines()[-1].endswith(none + cause)
+
+
+def test_a_start_after_the_last_event_ends_with_3(rollout: Path, tmp_path: Path) -> None:
+    file = history(tmp_path / "h.parquet", 0.2)
+    last_pane_us = T0 + 5 * MINUTE - 10_000_000
+    assert run(rollout, file, "--start", last_pane_us).exit_code == 6
+    result = run(rollout, file, "--start", last_pane_us + 1)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "--start 2025-10-09T08:58:10Z is after the last event" in result.stderr
+
+
+def test_calls_that_obeyed_nothing_are_told_where_only_the_obedient_count(
+    rollout: Path, tmp_path: Path
+) -> None:
+    code, view, err = asked(rollout, history(tmp_path / "h.parquet", 0.2), "--assignment", "recorded")
+    assert (code, view["calls"]) == (6, 0)
+    assert "no call says which command it obeyed, so none decides: say --assignment any" in err
+
+
 def test_a_rollout_of_other_variants_is_told_which_there_are(rollout: Path, tmp_path: Path) -> None:
     rollout.write_text(ROLLOUT.replace("june:", "july:").replace("metadata:", "paused: true\nmetadata:"))
     code, view, err = asked(rollout, history(tmp_path / "h.parquet", 0.2))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.errors import ConfigError
 from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, noun, settings_of
-from tidegate_infra.cli.output import Format, say, write_one
+from tidegate_infra.cli.output import Format, say, time_text, write_one
 
 if TYPE_CHECKING:
     from tidegate.records import Rollout
@@ -90,6 +91,8 @@ def backtest(
                 tally.refuse(piece.source, piece.refused)
                 tally.add(piece.source, piece.record, piece.events, piece.append_us)
     rows = tally.partials()
+    _say_what_did_not_count(tally)
+    _check_that_something_counts(tally, drive.last_pane_us(rows), start_us)
     obeyed = drive.obeyed(rows)
     if assignment is None:
         assignment = Assignment.RECORDED if obeyed else Assignment.ANY
@@ -97,7 +100,6 @@ def backtest(
     spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any)
     rows = drive.released(rows, as_if_assigned=is_any)
     outcome = Outcome.of(spec, drive.decide(spec, rows, start_us=start_us, revision=revision))
-    _say_what_did_not_count(tally)
     if outcome.refusal:
         say(f"the stream would refuse this rollout: {outcome.refusal}")
     _say_what_is_not_named(drive.by_variant(rows), spec)
@@ -194,6 +196,23 @@ def _say_what_did_not_count(tally: "Tally") -> None:
     say(f"read: {read}{elsewhere}{outside}")
 
 
+def _check_that_something_counts(tally: "Tally", last_pane_us: int | None, start_us: int | None) -> None:
+    if last_pane_us is None:
+        spec = tally.spec
+        causes = {
+            "refused": tally.refused.total(),
+            "of other deployments": tally.elsewhere,
+            "outside the time that is looked at": tally.outside,
+        }
+        said = ", ".join(f"{n:,} {cause}" for cause, n in causes.items() if n) or "there are none"
+        raise ConfigError(f"no event of {spec.tenant}/{spec.environment}/{spec.deployment} counts: {said}")
+    if start_us is not None and start_us > last_pane_us:
+        raise ConfigError(
+            f"--start {time_text(start_us)} is after the last event, which is within ten seconds of "
+            f"{time_text(last_pane_us)}: start earlier"
+        )
+
+
 def _say_what_is_not_named(calls: dict[str, int], spec: "Rollout") -> None:
     named = [variant.name for variant in spec.variants]
     strange = {variant: n for variant, n in calls.items() if variant not in named}
@@ -203,6 +222,8 @@ def _say_what_is_not_named(calls: dict[str, int], spec: "Rollout") -> None:
 
 
 def _say_what_was_not_commanded(obeyed: dict[int, int], outcome: "Outcome") -> None:
+    if not obeyed:
+        say("no call says which command it obeyed, so none decides: say --assignment any to count all calls")
     commanded = {command.revision for command in outcome.commands}
     strange = {revision: calls for revision, calls in obeyed.items() if revision not in commanded}
     if not strange:

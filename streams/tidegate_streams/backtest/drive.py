@@ -72,6 +72,11 @@ def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[An
         yield _beat(pane_us + PANE_US)
 
 
+def last_pane_us(rows: Frames) -> int | None:
+    """Return when the last pane with events begins, in microseconds since the epoch; None without events."""
+    return max((pane for frame in rows.values() for pane in frame["pane_us"].unique()), default=None)
+
+
 def by_variant(rows: Frames) -> dict[str, int]:
     """Return how many calls each variant served."""
     return dict(rows["calls"].group_by("variant").agg(pl.col("calls").sum()).sort("variant").rows())
