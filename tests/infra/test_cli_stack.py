@@ -8,15 +8,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tidegate_infra import process
-from tidegate_infra.settings import PREFIX
-from tidegate_infra.stack import control, ports
+from tidegate_infra import demos, process
+from tidegate_infra.settings import PREFIX, Settings
+from tidegate_infra.stack import control, ports, supervisor
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
@@ -75,6 +76,20 @@ def test_a_demo_in_the_background_says_that_it_plays_and_where_its_result_will_s
     advice = f"tidegate logs supervisor --data-dir {tmp_path}"
     assert advice in cli("up", "-d", "--demo", "healthy", "--data-dir", tmp_path).err
     assert "supervisor" not in cli("up", "-d", "--data-dir", tmp_path).err
+
+
+def test_a_demo_that_ends_says_how_to_start_the_stack_that_it_tells_to_look_into(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = SimpleNamespace(settings={}, play=lambda *_, **__: demos.Summary(True, ["Where to look next"]))
+    monkeypatch.setattr(demos, "staged", lambda _: nullcontext(stage))
+    monkeypatch.setattr(
+        supervisor, "Stack", lambda *_, **__: nullcontext(SimpleNamespace(settings=Settings()))
+    )
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    outcome = cli("up", "--demo", "healthy", "--exit", "--data-dir", tmp_path)
+    assert (outcome.code, outcome.out) == (0, "Where to look next\n")
+    assert outcome.err.endswith(f"to start it again: tidegate up --data-dir {tmp_path}\n")
 
 
 def test_a_port_in_use_ends_with_3_and_one_line(tmp_path: Path) -> None:

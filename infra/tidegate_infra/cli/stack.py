@@ -94,6 +94,7 @@ def up(
                 write(line)
             sys.stdout.flush()
             if exit_:
+                say(f"the stack stops, its data stay; to start it again: tidegate up --data-dir {data_dir}")
                 raise typer.Exit(0 if summary.ok else 1)
         say(f"Ctrl-C stops it; from another terminal: tidegate status --data-dir {data_dir}")
         stack.run_until_stopped()
