@@ -104,7 +104,7 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
 @pytest.mark.parametrize(
     ("old", "new", "line", "column", "path", "message"),
     [
-        ("tidegate/v1", "tidegate/v2", 1, 13, "apiVersion", "use one of tidegate/v1"),
+        ("tidegate/v1", "tidegate/v2", 1, 13, "apiVersion", "is not known here: write tidegate/v1"),
         ("kind: Rollout", "kind: Rolout", 2, 7, "kind", "'Rolout' is not known here"),
         ("tenant: acme", "tenant: a/b", 5, 11, "metadata.tenant", "'a/b' is no name"),
         ("  environment: prod\n", "", 4, 3, "metadata", "environment is missing: add `environment: prod`"),
@@ -138,6 +138,10 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("- error_rate", "- {name: error_rate, quantiles: [p50]}", 20, 24, "metrics[0].quantiles",
          "unknown key 'quantiles'"),
         ("rollbackMargin: +5%", "quantiles: [p50, p101]", 22, 22, "metrics[1].quantiles[1]", "no quantile"),
+        ("rollbackMargin: +5%", "quantiles: [p101]", 22, 17, "metrics[1].quantiles[0]", "no quantile"),
+        ("rollbackMargin: +5%", "quantiles: []", 22, 16, "metrics[1].quantiles", "no quantile: write a list"),
+        ("- error_rate", "- {name: error_rate, rollbackMargin: 3 points}", 20, 40,
+         "metrics[0].rollbackMargin", "margin (2 points) is tighter than the rollback margin (3 points)"),
         ("rollbackMargin: +5%", "weight: 0", 22, 13, "metrics[1].weight", "write a positive number"),
         ("kind: Rollout", "kind: Rollout\nalpha: {rollback: 0.5}", 3, 19, "alpha.rollback", "below 0.5"),
         ("kind: Rollout", "kind: Rollout\nalpha: {promotion: 0}", 3, 20, "alpha.promotion", "above 0"),
@@ -325,7 +329,10 @@ def test_a_time_that_could_be_several_is_refused(written, message):
     ],
 )
 def test_margins_are_written_in_the_unit_of_their_metric(metric, written, kind, value):
-    assert quantities.margin(CATALOGUE[metric])(written) == (kind, value)
+    known = CATALOGUE[metric]
+    read = quantities.margin(known)(written)
+    assert read == (kind, value)
+    assert quantities.margin(known)(quantities.written(known, read)) == read
 
 
 def test_a_step_without_any_call_is_refused_since_it_would_end_at_once():

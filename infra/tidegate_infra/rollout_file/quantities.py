@@ -190,10 +190,11 @@ def level(value: str) -> float:
 
 def one_of(*allowed: str) -> Callable[[str], str]:
     """Make a parser of a closed list."""
+    what_to_do = f"use one of {', '.join(allowed)}" if len(allowed) > 1 else f"write {allowed[0]}"
 
     def parse(value: str) -> str:
         if value not in allowed:
-            raise ValueError(f"{value!r} is not known here: use one of {', '.join(allowed)}")
+            raise ValueError(f"{value!r} is not known here: {what_to_do}")
         return value
 
     return parse
@@ -245,6 +246,19 @@ def _in_units(metric: Metric, number: float, unit: str) -> Margin | None:
     if (metric.unit, unit) in (("USD", "usd"), ("1", "tokens")):
         return Margin("absolute", number)
     return None
+
+
+def written(metric: Metric, margin: Margin) -> str:
+    """Write a margin as a rollout file does: the other way round."""
+    if margin.kind == "odds":
+        return f"{margin.value:g} odds"
+    if margin.kind == "relative":
+        return f"+{100 * margin.value:g}%"
+    if metric.kind == "rate":
+        return f"{100 * margin.value:g} points"
+    if metric.unit == "us":
+        return f"{margin.value / _UNITS_US['ms']:g}ms"
+    return f"${margin.value:g}" if metric.unit == "USD" else f"{margin.value:g} tokens"
 
 
 def _examples(metric: Metric) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import xxhash
+from ruamel.yaml.nodes import SequenceNode
 
 from tidegate import codec
 from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
@@ -290,8 +291,9 @@ def _margins(section: Section, item: Element, known: Metric) -> tuple[Margin, Ma
     rollback, promotion = (parsed[key] or Margin(kind, defaults[key]) for key in given)
     if promotion.value < rollback.value:
         (given["promotionMargin"] or given["rollbackMargin"] or item).complain(
-            f"the promotion margin ({kind} {promotion.value:g}) is tighter than the rollback margin "
-            f"({kind} {rollback.value:g}): what is tolerated must not stand in the way of promotion, widen it"
+            f"the promotion margin ({quantities.written(known, promotion)}) is tighter than the rollback "
+            f"margin ({quantities.written(known, rollback)}): what is tolerated must not stand in the way of "
+            f"promotion, widen it"
         )
         return None
     return rollback, promotion
@@ -301,9 +303,10 @@ def _quantiles(section: Section, defaults: Sequence[float]) -> list[float]:
     element = section.take("quantiles")
     if element is None:
         return list(defaults)
-    levels = [level for item in element.items() if (level := item.value(quantities.level)) is not None]
+    items = element.items()
+    levels = [level for item in items if (level := item.value(quantities.level)) is not None]
     if len(set(levels)) < len(levels):
         element.complain("a quantile is listed twice: keep one")
-    if not levels:
+    if not items and isinstance(element.node, SequenceNode):
         element.complain("no quantile: write a list such as [p50, p95]")
     return sorted(levels)
