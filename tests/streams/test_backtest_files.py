@@ -188,6 +188,11 @@ def test_a_table_without_a_needed_column_is_refused_with_the_nearest(tmp_path: P
         read(tmp_path / "a.parquet")
 
 
+def test_a_table_of_calls_that_also_has_the_time_of_windows_holds_calls(tmp_path: Path) -> None:
+    pl.DataFrame([CALL | {"ts": T0, "append_ts": T0}]).write_parquet(tmp_path / "a.parquet")
+    assert events(read(tmp_path / "a.parquet")).height == 1
+
+
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read(tmp_path / "none.jsonl")

@@ -54,7 +54,8 @@ def read(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
 def _record_of(columns: Iterable[str]) -> str:
     """Say what a table with these columns holds."""
     there = set(columns)
-    if "ts" not in there:
+    # Calls of the store have a ts besides.
+    if "ts" not in there or "ts_end" in there:
         return "LLMCall"
     return "Feedback" if there & {"given_by", "positive", "retracted"} else "Evaluation"
 
