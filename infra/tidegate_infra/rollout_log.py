@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from confluent_kafka import Message
+
 from tidegate import codec
 from tidegate.errors import ContractError, Refused
 from tidegate.limits import check_control
@@ -132,7 +134,11 @@ def refused(settings: Settings, spec: Rollout) -> str | None:
 
 
 def history(settings: Settings, key: str) -> list[dict[str, Any]]:
-    """Read what was applied to a deployment, done by hand, commanded and answered, in order of time."""
+    """Read what was applied to a deployment, done by hand, commanded and answered, in order of time.
+
+    It is the time at which each was written to Kafka: the records' own are of several clocks, of people and
+    of events.
+    """
     return sorted(_events(settings, key), key=lambda event: event["ts"])
 
 
@@ -142,30 +148,32 @@ def _events(settings: Settings, key: str) -> Iterator[dict[str, Any]]:
         if scan.key_of(message) != key:
             continue
         if spec is None:
-            yield _event(message.timestamp()[1] * 1_000, "specification", "delete", "", None)
+            yield _event(message, "specification", "delete", "", None)
         elif spec.generation not in generations:
             generations.add(spec.generation)
-            yield _event(spec.ts, "specification", spec.name, spec.spec_hash, spec, by=spec.actor)
+            yield _event(message, "specification", spec.name, spec.spec_hash, spec, by=spec.actor)
     for message, action in scan.records(settings, ACTIONS):
         if scan.key_of(message) == key and action is not None:
-            yield _event(action.ts, "action", action.action, action.action_id, action, by=action.actor)
+            yield _event(message, "action", action.action, action.action_id, action, by=action.actor)
     revisions = set()
     for message, command in scan.records(settings, DEPLOYMENTS):
         if scan.key_of(message) == key and command is not None and command.revision not in revisions:
             revisions.add(command.revision)
-            yield _event(command.ts, "command", command.action, command.command_id, command, by=command.actor)
+            yield _event(message, "command", command.action, command.command_id, command, by=command.actor)
     for message, status in scan.records(settings, STATUS):
         if scan.key_of(message) == key and status is not None:
-            yield _event(status.ts, "answer", status.status, status.command_id, status, by=status.applier)
+            yield _event(message, "answer", status.status, status.command_id, status, by=status.applier)
 
 
-def _event(ts: int, kind: str, what: str, id_: str, record: Any, by: str | None = None) -> dict[str, Any]:
+def _event(
+    message: Message, kind: str, what: str, id_: str, record: Any, by: str | None = None
+) -> dict[str, Any]:
     return {
-        "ts": ts,
+        "ts": message.timestamp()[1] * 1_000,
         "kind": kind,
         "what": what,
         "generation": getattr(record, "generation", None),
-        "revision": getattr(record, "revision", None),
+        "revision": getattr(record, "revision", None) or None,
         "by": by,
         "reason": getattr(record, "reason", None) or getattr(record, "detail", None),
         "id": id_,

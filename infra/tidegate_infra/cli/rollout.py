@@ -163,7 +163,7 @@ def history(
     output: Output = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """List what was applied, done by hand and commanded, in order of time.
+    """List what was applied, done by hand and commanded, by the time at which it was written to Kafka.
 
     Kafka keeps the newest specification and command; of specifications all of the last day, of commands all
     of the last 30 days.
