@@ -1,6 +1,7 @@
 """What counts as evidence, and what it may lead to."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tests.streams.drive import HOUR, START, Drive, latencies, latency, rate, ro
 from tidegate.errors import InvariantBroken
 from tidegate.records import Step
 from tidegate_streams.partials import PANE_US
-from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts import machine, words
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
 
@@ -129,6 +130,12 @@ def test_without_any_bad_event_odds_stay_open_and_the_reason_says_what_to_do():
     hint = "no bad event in either, which odds cannot compare: margins in points can pass"
     assert drive.progress.evidence[0].sentence.endswith(f"{hint}.")
     assert hint in drive.progress.reason
+
+
+def test_of_a_quantile_without_any_event_no_margin_in_points_is_advised():
+    metric = latency()
+    assert "points" not in words.eventless(metric)
+    assert "points" in words.eventless(replace(metric, name="error_rate", kind="rate"))
 
 
 def test_a_slower_candidate_is_rolled_back_and_the_sentence_names_the_quantile():

@@ -357,7 +357,7 @@ def _sentence(
     without = "it would have rolled back" if verdict == "fail" else "no effect"
     muted = f" (muted: {without})" if metric.muted else ""
     if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
-        return f"{text}; {words.NO_EVENT}{muted}."
+        return f"{text}; {words.eventless(metric)}{muted}."
     text += f"; {words.conclusion(metric, verdict, found.log_e_rollback)}"
     forecast = outlook.ahead(spec, metric, found) if goes_on and verdict == "inconclusive" else ""
     return f"{text}; {forecast}{muted}." if forecast else f"{text}{muted}."

@@ -196,7 +196,7 @@ def _open(state: State, judgement: Judgement) -> str:
     def status(metric: DecisionMetric) -> str:
         verdict = judgement.verdicts[metric.name]
         eventless = verdict == "inconclusive" and state.evidence[metric.name].is_eventless
-        hint = f" ({words.NO_EVENT})" if eventless and metric.margin_kind != "absolute" else ""
+        hint = f" ({words.eventless(metric)})" if eventless and metric.margin_kind != "absolute" else ""
         return f"{metric.name} is {verdict}{hint}"
 
     pending = [

@@ -130,7 +130,11 @@ def silent(metric: DecisionMetric, variant: str, calls: int) -> str:
     )
 
 
-NO_EVENT = "no bad event in either, which odds cannot compare: margins in points can pass"
+def eventless(metric: DecisionMetric) -> str:
+    """Neither variant had a bad event."""
+    if metric.kind == "quantile":
+        return "nothing above it in either, which cannot be compared"
+    return "no bad event in either, which odds cannot compare: margins in points can pass"
 
 
 def joined(parts: list[str]) -> str:
