@@ -145,6 +145,7 @@ def test_a_short_trouble_is_over_within_a_second_or_so(settings: Settings, hooks
     assert hooks.ids == ["00c0ffee00c0ffee-3"] * 3
 
 
+@pytest.mark.long
 def test_a_longer_trouble_is_outlasted_and_told_by_readyz(settings: Settings, hooks: Any, alert: Any) -> None:
     hooks.answer = hooks.saying(401)
     with notify(settings, hooks, Schedule(pauses_s=(0.2,) * 200)) as process:
@@ -157,6 +158,7 @@ def test_a_longer_trouble_is_outlasted_and_told_by_readyz(settings: Settings, ho
     assert letters(settings) == []
 
 
+@pytest.mark.long
 def test_retry_after_holds_back_every_delivery(settings: Settings, hooks: Any, command: Any) -> None:
     hooks.answers = [hooks.saying(429, retry_after="1")]
     with notify(settings, hooks) as process:
@@ -170,6 +172,7 @@ def test_retry_after_holds_back_every_delivery(settings: Settings, hooks: Any, c
         until(lambda: figure(process, "deliveries_total", outcome="delivered") == 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 302 So\r\nlocation: /\r\n\r\n", b"what?\r\n"])
 def test_what_cannot_be_delivered_is_dead_lettered_and_only_then_committed(
     settings: Settings, hooks: Any, alert: Any, answer: bytes
@@ -219,6 +222,7 @@ def test_the_mark_of_a_removed_key_is_no_news(settings: Settings, hooks: Any, co
     assert letters(settings) == []
 
 
+@pytest.mark.long
 def test_a_receiver_that_hangs_on_one_holds_up_neither_the_others_nor_the_polling(
     settings: Settings, hooks: Any, alert: Any, command: Any
 ) -> None:
@@ -238,6 +242,7 @@ def test_a_receiver_that_hangs_on_one_holds_up_neither_the_others_nor_the_pollin
         assert committed(settings, ALERTS) == 0
 
 
+@pytest.mark.long
 def test_when_all_deliveries_hang_the_partition_is_paused_and_the_loop_turns(
     settings: Settings, hooks: Any, alert: Any
 ) -> None:
@@ -323,6 +328,7 @@ def test_a_receiver_in_the_clear_is_refused_before_kafka_is_asked(settings: Sett
         main(Process("notify", changed))
 
 
+@pytest.mark.long
 def test_two_processes_share_the_work_and_one_takes_over(
     settings: Settings, hooks: Any, command: Any, start_process: Any
 ) -> None:

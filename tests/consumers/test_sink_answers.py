@@ -18,6 +18,8 @@ from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def between(migrated: None, settings: Settings) -> Iterator[Between]:

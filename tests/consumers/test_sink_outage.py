@@ -30,6 +30,8 @@ from tidegate_infra.kafka.log import RetentionLoss
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 
+pytestmark = pytest.mark.long
+
 HELD_BYTES = 40_000
 CHUNK = 100
 

@@ -202,6 +202,7 @@ def test_of_two_who_apply_at_the_same_time_one_is_refused(
     assert stored(settings, ROLLOUTS, Rollout)[-1] == theirs
 
 
+@pytest.mark.long
 def test_many_who_apply_at_once_give_one_generation_each_or_are_refused(
     start_cli: Callable[..., Any], control: None, settings: Settings, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_one_process_runs_in_the_foreground_until_it_is_asked_to_stop(
     assert (running.returncode, out) == (0, ""), err
 
 
+@pytest.mark.long
 def test_a_process_without_kafka_ends_with_4_or_waits_when_told_so(start_cli: Callable[..., Any]) -> None:
     away = {"TIDEGATE_KAFKA": "127.0.0.1:9", "TIDEGATE_CLICKHOUSE": "http://127.0.0.1:9/x"}
     at_once = start_cli("run", "sink", **away)
@@ -138,6 +139,7 @@ def test_a_process_without_kafka_ends_with_4_or_waits_when_told_so(start_cli: Ca
     assert patient.returncode == 0
 
 
+@pytest.mark.long
 def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
     started = tidegate("up", "--detach", "--data-dir", data_dir)
     assert started.returncode == 0, started.stderr

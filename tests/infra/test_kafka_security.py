@@ -22,9 +22,12 @@ from tidegate_infra.stack.group import ProcessGroup
 USER, PASSWORD, STORE_PASSWORD = "tidegate", "s3cret-of-the-broker", "of-the-key-store"
 PROCESSES = ("aggregate", "stream", "sink", "resolve", "notify")
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("keytool") is None, reason="keytool, which comes with Java, is not on the PATH"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        shutil.which("keytool") is None, reason="keytool, which comes with Java, is not on the PATH"
+    ),
+]
 
 
 def keytool(*words: str) -> None:
@@ -115,7 +118,6 @@ def test_every_process_and_the_client_work_over_tls_with_a_password(
         assert PASSWORD not in running.log.read_text()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [({"kafka_password": "wrong"}, "TIDEGATE_KAFKA_PASSWORD"), ({"kafka_ca": None}, "TIDEGATE_KAFKA_CA")],

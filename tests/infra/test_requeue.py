@@ -111,6 +111,7 @@ def test_when_the_answer_to_the_commit_is_lost_it_does_not_go_back_again(
     assert len(returned(settings)) == 1
 
 
+@pytest.mark.long
 def test_too_many_go_back_in_parts_and_those_that_are_too_large_stay_and_are_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

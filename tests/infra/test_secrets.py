@@ -75,6 +75,7 @@ def test_no_command_shows_a_secret_whether_it_works_or_fails(
     assert codes == {0, 1, 3}
 
 
+@pytest.mark.long
 def test_no_process_logs_or_serves_a_secret(
     store: str,
     topics: None,

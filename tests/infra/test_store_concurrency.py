@@ -13,6 +13,8 @@ from clickhouse_connect.driver.client import Client
 from tidegate_infra.clickhouse.client import connect
 from tidegate_infra.settings import Settings
 
+pytestmark = pytest.mark.long
+
 SLOW = "SELECT sum(sleepEachRow(0.05)) FROM numbers(1000) SETTINGS max_block_size = 1"
 
 

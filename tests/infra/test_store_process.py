@@ -75,6 +75,7 @@ def test_rows_outlive_an_orderly_end(start: Start, own: Settings) -> None:
     assert connect(own).command("SELECT count() FROM calls") == 1000
 
 
+@pytest.mark.long
 def test_an_orderly_end_does_not_wait_for_long_queries(start: Start, own: Settings) -> None:
     store = start()
     store.wait_until_ready()
@@ -89,6 +90,7 @@ def test_an_orderly_end_does_not_wait_for_long_queries(start: Start, own: Settin
             assert time.monotonic() - begun < 5
 
 
+@pytest.mark.long
 def test_an_orderly_end_does_not_wait_for_a_client_that_stopped_in_the_middle_of_its_body(
     start: Start, own: Settings
 ) -> None:

@@ -117,6 +117,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, process_group: ProcessGrou
     assert PASSWORD not in store.log.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_commands_and_processes_reach_the_store_over_tls_with_a_password(
     secured: Settings, settings: Settings, cli: Callable[..., Any], start_process: Callable[..., Program]

@@ -323,6 +323,7 @@ def test_events_from_the_future_are_clamped_and_counted(
     assert [one["max"] for one in row["distributions"] if one["metric"] == "latency_us"] == [5]
 
 
+@pytest.mark.long
 def test_a_broken_producer_stops_it_instead_of_filling_the_dead_letters(
     settings: Settings, aggregate: Callable[..., Program]
 ) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Message
 from tests.streams.test_backtest_command import ROLLOUT, T0
 
@@ -121,6 +122,7 @@ def test_ratings_that_name_only_their_call_count_as_if_they_had_its_series(tmp_p
     ]
 
 
+@pytest.mark.long
 def test_what_kafka_holds_decides_as_a_file_of_it(kafka: str, settings: Settings, tmp_path: Path) -> None:
     topics.apply(settings, [CALLS, FEEDBACK, EVALUATIONS])
     sent = [Outgoing(topic=CALLS, key=one.event_id, value=codec.encode(one)) for one in CALLED]
@@ -137,6 +139,7 @@ def test_what_kafka_holds_decides_as_a_file_of_it(kafka: str, settings: Settings
     assert view(rollout(tmp_path), lambda _: log.read(settings, 4_000_000_000_000_000))["calls"] == 0
 
 
+@pytest.mark.long
 def test_what_the_store_holds_decides_as_a_file_of_it(
     migrated: None, settings: Settings, tmp_path: Path
 ) -> None:

@@ -27,6 +27,8 @@ from tidegate_streams.journal import SNAPSHOT_MESSAGES
 from tidegate_streams.outbox import OUTPUTS
 from tidegate_streams.replay import newest, replay, windows
 
+pytestmark = pytest.mark.long
+
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
 PARTITION = 2
@@ -109,7 +111,6 @@ def delete_before(settings, offset):
     answer.result(timeout=10)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_killed_twice_it_publishes_what_an_uninterrupted_run_does_and_no_command_twice(
     settings, start_process, journal, monkeypatch, tmp_path
@@ -147,7 +148,6 @@ def test_killed_twice_it_publishes_what_an_uninterrupted_run_does_and_no_command
     assert letters == {6}
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_the_highest_revision_is_published_again_when_a_lower_one_stands_last(
     settings, start_process, journal
@@ -182,7 +182,6 @@ def test_a_command_that_differs_from_the_published_one_is_not_sent_and_stops_the
     assert [alert.rule for alert in published(settings, topics.ALERTS)] == ["command_conflict"]
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however_often_it_restarts(
     settings, start_process, journal
@@ -205,7 +204,6 @@ def test_a_rollout_whose_start_the_journal_deleted_is_held_and_told_once_however
     assert len(published(settings, topics.DEPLOYMENTS)) == 1
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_a_rollout_whose_start_the_journal_deleted_goes_on_from_a_snapshot_as_if_nothing_had_happened(
     settings, start_process, journal
@@ -240,7 +238,6 @@ def test_without_its_topics_it_says_how_to_make_them(settings, start_process):
     assert "tidegate topic apply" in program.last_words()
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("kafka", "topics")
 def test_a_second_process_takes_its_share_and_nothing_is_lost_or_sent_twice(settings, start_process, journal):
     made = {partition: canary(journal(), panes=8, deployment=f"chat-{partition}") for partition in range(4)}
