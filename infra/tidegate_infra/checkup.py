@@ -22,6 +22,8 @@ _MOST_LAG = 10_000
 _MOST_SKEW_SECONDS = 1.0
 _LEAST_FREE = {"fail": 0.05, "warn": 0.15}
 _LEDGER_OF = timedelta(days=1)
+_LOST = """SELECT topic, sum(last_offset - first_offset + 1), max(noted_ts) FROM log_losses
+GROUP BY topic ORDER BY topic"""
 _NEEDED = frozenset({"aggregate", "stream", "sink"})
 
 
@@ -76,6 +78,7 @@ def checkup(settings: Settings) -> Iterator[Finding]:
         yield tables
         if tables.verdict == "ok":
             yield _guarded("ledger", "tidegate ledger", partial(_ledger, store))
+            yield _guarded("losses", "", partial(_losses, store))
 
 
 def _guarded(question: str, fix: str, ask: Callable[[], Finding]) -> Finding:
@@ -163,3 +166,11 @@ def _ledger(store: Client) -> Finding:
         words = f"{len(open_rows)} of {len(rows)} producers do not balance"
         return Finding("ledger", "fail", words, "tidegate ledger")
     return Finding("ledger", "ok", f"{len(rows)} producers of the last day balance")
+
+
+def _losses(store: Client) -> Finding:
+    rows = store.query(_LOST).result_rows
+    if not rows:
+        return Finding("losses", "ok", "retention took nothing that was not stored")
+    words = ", ".join(f"{n:,} offsets of {topic}, last noted {at:%Y-%m-%d %H:%M}" for topic, n, at in rows)
+    return Finding("losses", "warn", f"retention took {words}: docs/ledger.md says what that means")

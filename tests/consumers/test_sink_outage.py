@@ -20,12 +20,12 @@ from tests.consumers.between import (
 )
 
 from tidegate import codec
-from tidegate.topics import CALLS
+from tidegate.topics import ALERTS, CALLS
 from tidegate_consumers.sink import process as sink_process
 from tidegate_consumers.sink.process import Sink
 from tidegate_consumers.sink.store import Store
 from tidegate_infra.clickhouse import client as clickhouse
-from tidegate_infra.kafka import claims, client
+from tidegate_infra.kafka import claims, client, losses, scan
 from tidegate_infra.kafka.log import RetentionLoss
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
@@ -174,3 +174,5 @@ def test_events_that_retention_took_before_they_were_stored_are_noted_and_end_th
                 sink_process.main(process if "TO away" in renamed else Process("sink", process.settings))
         query = "SELECT topic, _partition, first_offset, last_offset FROM log_losses"
         assert [tuple(row) for row in connection.query(query).result_rows] == [(CALLS, 3, 5, 11)]
+    [(_, alert)] = scan.records(settings, ALERTS)
+    assert (alert.rule, alert.status, alert.value) == (losses.RULE, "firing", 7.0)

@@ -151,6 +151,7 @@ def test_doctor_names_what_does_not_run_with_the_command_that_helps(
         "dead letters": "ok",
         "tables": "ok",
         "ledger": "ok",
+        "losses": "ok",
     }
     assert found["process sink"]["fix"] == "tidegate run sink"
     assert found["process notify"]["words"].startswith("idle: ")
@@ -158,6 +159,15 @@ def test_doctor_names_what_does_not_run_with_the_command_that_helps(
     found = {row["question"]: row for row in cli("doctor", "--json", **webhook).rows}
     assert found["process notify"]["verdict"] == "warn"
     assert found["store"]["verdict"] == "ok"
+    assert (
+        cli("sql", "--write", "INSERT INTO log_losses VALUES ('llm.calls', 'T', 3, 5, 11, now64(3))").code
+        == 0
+    )
+    [losses] = [row for row in cli("doctor", "--json").rows if row["question"] == "losses"]
+    assert (losses["verdict"], losses["words"].partition(",")[0]) == (
+        "warn",
+        "retention took 7 offsets of llm.calls",
+    )
 
 
 def test_doctor_asks_nothing_that_depends_on_a_server_that_is_away(cli: Any, kafka: str) -> None:

@@ -17,7 +17,7 @@ from tidegate_consumers.sink.figures import Figures
 from tidegate_consumers.sink.store import Store, Stored
 from tidegate_consumers.sink.watch import OWNER, Watch
 from tidegate_infra.crashpoint import crashpoint
-from tidegate_infra.kafka import scan
+from tidegate_infra.kafka import losses, scan
 from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.duplicates import Duplicates
 from tidegate_infra.kafka.log import RetentionLoss
@@ -47,7 +47,11 @@ def main(process: Process) -> None:
         Kafka dropped events before they were stored; the loss is noted in the store where that can be.
     """
     scan.check_topics(process.settings, [*FACTS, PRICES])
-    with closing(Store(process.settings)) as store, closing(Sink(process, store)) as sink:
+    with (
+        closing(Store(process.settings)) as store,
+        closing(Sink(process, store)) as sink,
+        losses.told(process),
+    ):
         watch = Watch(process, GROUP)
         try:
             while not process.stopping.is_set():

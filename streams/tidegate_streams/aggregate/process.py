@@ -6,6 +6,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from itertools import groupby
 
 from tidegate.codec import encode
@@ -14,7 +15,7 @@ from tidegate.records import Heartbeat
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import ACTIONS, CALLS, DLQ, EVALUATIONS, FEEDBACK, PARTIALS, PRICES, ROLLOUTS
 from tidegate_infra.crashpoint import crashpoint
-from tidegate_infra.kafka import scan
+from tidegate_infra.kafka import losses, scan
 from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.duplicates import Duplicates
 from tidegate_infra.kafka.log import Log
@@ -40,13 +41,10 @@ BRAKE_ROWS = 1_000
 def main(process: Process) -> None:
     """Aggregate until stopped."""
     scan.check_topics(process.settings, [*SOURCES, PARTIALS, PRICES, DLQ])
-    stage = Aggregate(process)
-    try:
+    with closing(Aggregate(process)) as stage, losses.told(process):
         while not process.stopping.is_set():
             stage.turn()
         stage.stop()
-    finally:
-        stage.close()
 
 
 class Aggregate:

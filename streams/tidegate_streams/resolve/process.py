@@ -13,7 +13,7 @@ from tidegate.errors import DependencyUnavailable
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import CALLS, DLQ, EVALUATIONS, FEEDBACK
 from tidegate_infra.crashpoint import crashpoint
-from tidegate_infra.kafka import scan
+from tidegate_infra.kafka import losses, scan
 from tidegate_infra.kafka.claims import ClaimLost, RangeConsumer
 from tidegate_infra.kafka.dead_letters import DeadLetter
 from tidegate_infra.kafka.ranges import Place, Range
@@ -49,7 +49,11 @@ def main(process: Process) -> None:
 def run(process: Process, patience_s: float) -> None:
     """Resolve until stopped, waiting so long for calls."""
     scan.check_topics(process.settings, [*SOURCES, CALLS, DLQ])
-    with closing(Calls(process.settings)) as calls, closing(Resolver(process, calls, patience_s)) as resolver:
+    with (
+        closing(Calls(process.settings)) as calls,
+        closing(Resolver(process, calls, patience_s)) as resolver,
+        losses.told(process),
+    ):
         while not process.stopping.is_set():
             resolver.turn()
         resolver.finish()
