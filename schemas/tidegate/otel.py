@@ -23,6 +23,12 @@ def _count_to_attempt(value: int) -> int:
     return value + 1
 
 
+def _our_revision(value: Any) -> int | None:
+    """Flags of others have versions of any kind; ours are numbers."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "service.name": ("app", _as_is),
     "service.version": ("app_version", _as_is),
@@ -33,12 +39,14 @@ ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "feature_flag.key": ("deployment", _as_is),
     "feature_flag.result.variant": ("variant", _as_is),
     "feature_flag.result.reason": ("assignment_reason", _as_is),
+    "feature_flag.version": ("assignment_revision", _our_revision),
     "gen_ai.operation.name": ("operation", _as_is),
     "gen_ai.provider.name": ("provider", _as_is),
     "gen_ai.request.model": ("request_model", _as_is),
     "gen_ai.request.stream": ("stream", _as_is),
     "gen_ai.request.temperature": ("temperature", _as_is),
     "gen_ai.request.max_tokens": ("max_tokens", _as_is),
+    "gen_ai.request.reasoning.level": ("reasoning_level", _as_is),
     "gen_ai.response.model": ("response_model", _as_is),
     "gen_ai.response.id": ("response_id", _as_is),
     "gen_ai.response.time_to_first_chunk": ("ttft_us", _seconds_to_us),

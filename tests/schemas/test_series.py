@@ -87,5 +87,39 @@ def test_opentelemetry_attributes_become_fields_in_our_units() -> None:
     assert fields == {"request_model": "gpt-4o", "ttft_us": 250_000, "attempt": 2, "session_id": "c"}
 
 
+@pytest.mark.parametrize(
+    ("version", "revision"), [("7", 7), (7, 7), ("v7", None), ("7.1", None), ("", None), ("²", None)]
+)
+def test_the_version_of_a_flag_is_a_revision_only_when_it_is_a_number(
+    version: str | int, revision: int | None
+) -> None:
+    assert fields_from_attributes({"feature_flag.version": version}) == {"assignment_revision": revision}
+
+
+def test_attributes_are_spelled_as_the_conventions_spell_them() -> None:
+    spelled = """
+        service.name app, service.version app_version, deployment.environment.name environment,
+        session.id session_id, gen_ai.conversation.id session_id, user.hash user_hash,
+        feature_flag.key deployment, feature_flag.result.variant variant,
+        feature_flag.result.reason assignment_reason, feature_flag.version assignment_revision,
+        gen_ai.operation.name operation, gen_ai.provider.name provider, gen_ai.request.model request_model,
+        gen_ai.request.stream stream, gen_ai.request.temperature temperature,
+        gen_ai.request.max_tokens max_tokens, gen_ai.request.reasoning.level reasoning_level,
+        gen_ai.response.model response_model, gen_ai.response.id response_id,
+        gen_ai.response.time_to_first_chunk ttft_us, gen_ai.response.finish_reasons finish_reasons,
+        gen_ai.usage.input_tokens input_tokens, gen_ai.usage.output_tokens output_tokens,
+        gen_ai.usage.cache_read.input_tokens cache_read_tokens,
+        gen_ai.usage.cache_creation.input_tokens cache_write_tokens,
+        gen_ai.usage.cache_write.input_tokens cache_write_tokens,
+        gen_ai.usage.reasoning.output_tokens reasoning_tokens, gen_ai.prompt.name prompt_name,
+        gen_ai.prompt.version prompt_version, gen_ai.agent.name agent_name,
+        gen_ai.agent.version agent_version, gen_ai.workflow.name workflow, server.address server_address,
+        openai.response.service_tier service_tier, error.type error_type,
+        http.response.status_code http_status, http.request.resend_count attempt
+    """
+    pairs = [line.split() for line in spelled.replace("\n", " ").split(",")]
+    assert [(name, field) for name, (field, _) in ATTRIBUTES.items()] == [tuple(pair) for pair in pairs]
+
+
 def test_every_mapped_field_exists() -> None:
     assert {field for field, _ in ATTRIBUTES.values()} <= set(LLMCall.__dataclass_fields__)
