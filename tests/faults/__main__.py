@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults import history
@@ -42,17 +43,17 @@ def main() -> int:
         faults = schedule(asked.first, asked.faults, asked.span, asked.session)
         found = run(asked.first, faults, _directory(asked, asked.first), round(asked.session * 1_000))
         return 1 if found else 0
-    for seed in range(asked.first, asked.first + asked.seeds):
-        _run_apart(asked, seed)
-    print(table(asked.dir))
-    return int(any(_verdict(path) for path in asked.dir.glob("seed-*/history.jsonl")))
+    kept = [_run_apart(asked, seed) for seed in range(asked.first, asked.first + asked.seeds)]
+    print(table(kept))
+    return int(any(_verdict(path) for path in kept))
 
 
 def _directory(asked: argparse.Namespace, seed: int) -> Path:
     return Path(asked.dir, f"seed-{seed}")
 
 
-def _run_apart(asked: argparse.Namespace, seed: int) -> None:
+def _run_apart(asked: argparse.Namespace, seed: int) -> Path:
+    """Run a seed in a process of its own, and return where its history is."""
     directory = _directory(asked, seed)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -79,6 +80,7 @@ def _run_apart(asked: argparse.Namespace, seed: int) -> None:
         print(f"  {words}"[:1_000])
     if not code:
         shutil.rmtree(directory / "stack")
+    return kept
 
 
 def _verdict(path: Path) -> list[str]:
@@ -86,13 +88,13 @@ def _verdict(path: Path) -> list[str]:
     return [f"{line['invariant']}: {line['found']}" for line in lines if line["what"] == "violation"]
 
 
-def table(directory: Path) -> str:
+def table(histories: Sequence[Path]) -> str:
     """Say of every kind of fault how often it struck, in how many runs, and in how many with violations."""
     struck: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     bad: Counter[str] = Counter()
     sums: Counter[str] = Counter()
-    for path in sorted(directory.glob("seed-*/history.jsonl")):
+    for path in histories:
         lines = history.read(path)
         faults = Counter(line["kind"] for line in lines if line["what"] == "fault")
         struck += faults
