@@ -17,8 +17,9 @@ run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1
 test: setup jars  ## Tests, against a real broker and the real ClickHouse engine: every promise once.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not long" $(ARGS)
 
-test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away, a second demo.
+test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away; more seeds of demos and models.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
+	DEMO_SEEDS=4 RECOVERY_EXAMPLES=30 $(BIN)/python -m pytest -n 2 -q tests/system/test_demo_decisions.py tests/streams/test_recovery.py
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=9 for a full run (216 faults).
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)

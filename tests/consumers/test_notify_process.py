@@ -124,6 +124,7 @@ def test_commands_and_alerts_arrive_signed_once_and_are_committed(
     assert (committed(settings, DEPLOYMENTS), committed(settings, ALERTS)) == (21, 20)
 
 
+@pytest.mark.long
 def test_what_comes_while_it_is_down_is_delivered_even_if_nothing_ever_was(
     settings: Settings, hooks: Any, alert: Any
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_receiver_that_is_gone_is_posted_to_no_more_and_nothing_is_lost(
     assert letters(settings) == []
 
 
+@pytest.mark.long
 def test_killed_between_post_and_commit_it_delivers_again_under_the_same_id(
     settings: Settings, hooks: Any, command: Any, start_process: Any, monkeypatch: Any, tmp_path: Path
 ) -> None:
@@ -313,6 +315,7 @@ def test_without_a_webhook_it_is_idle_ready_and_says_so_once(start_process: Any)
     assert process.log.read_text().count("idle") == 1
 
 
+@pytest.mark.long
 def test_a_private_receiver_that_is_not_allowed_ends_the_process_with_the_reason(
     settings: Settings, hooks: Any, start_process: Any
 ) -> None:

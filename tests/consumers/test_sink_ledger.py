@@ -139,6 +139,7 @@ def test_a_loss_is_told_when_its_hour_is_long_over_and_again_when_it_is_found(
     assert shown("tidegate_ledger_events", {"where": "missing"}) == 0
 
 
+@pytest.mark.long
 def test_nothing_is_judged_while_the_sink_is_behind(process: Process, tables: Client) -> None:
     settings = process.settings
     before = datetime.now(UTC)
@@ -155,6 +156,7 @@ def test_nothing_is_judged_while_the_sink_is_behind(process: Process, tables: Cl
         assert sink.reach(sink.ends_at(ms + 1))
 
 
+@pytest.mark.long
 def test_what_a_transaction_leaves_at_the_end_of_a_log_is_nothing_to_wait_for(process: Process) -> None:
     settings = process.settings
     producer = client.producer(settings, transactional_id=f"{settings.topic_prefix}test")
@@ -182,6 +184,7 @@ def settle(settings: Settings, position: TopicPartition) -> None:
     consumer.close()
 
 
+@pytest.mark.long
 def test_one_worker_looks_and_shows_figures_and_only_a_defect_ends_it(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_every_message_is_stored_once_though_the_sink_is_killed_at_every_step(
     assert query("SELECT count(), any(reason) FROM dead_letters") == [(3, "unknown_framing")]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("topics", "migrated")
 def test_facts_of_every_kind_arrive_and_are_priced_and_timed(
     settings: Settings, query: Query, call: Any, feedback: Any, start_process: Any

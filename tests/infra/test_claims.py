@@ -101,6 +101,7 @@ def test_kafka_itself_takes_a_commit_of_an_assignment_that_is_over(
     assert committed(settings, ALERTS)[0] == 0
 
 
+@pytest.mark.long
 def test_a_process_that_did_not_poll_for_too_long_commits_nothing_and_redoes_what_it_gets_back(
     settings: Settings, consume: Consume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +224,7 @@ def test_when_a_commit_of_both_is_not_answered_its_claim_is_redone(
     assert (redone.lo, redone.hi, redone.redo) == (20, 39, True)
 
 
+@pytest.mark.long
 def test_memory_stays_bounded_while_ranges_cannot_be_effected(settings: Settings, consume: Consume) -> None:
     produce(settings, 3_000, size=1_000)
     consumer = consume(max_rows=100)

@@ -148,6 +148,7 @@ def test_bodies_leave_the_machine_only_when_asked_for(cli: Any, events: None, se
     assert second.content.input == "secret"
 
 
+@pytest.mark.long
 def test_the_end_of_a_stream_stands_in_every_partition(cli: Any, events: None, settings: Settings) -> None:
     assert cli("emit", "-", "--end-of-stream", stdin=lines(CALL)).code == 0
     ends = stored(settings, CALLS, EndOfStream)

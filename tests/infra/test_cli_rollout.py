@@ -319,6 +319,7 @@ def test_list_shows_where_each_stands_and_filters(cli: Any, applied: Path, setti
     assert "progressing     2      2  march 50 %, june 50 %" in cli("rollout", "list").out
 
 
+@pytest.mark.long
 def test_names_that_no_rollout_or_several_have_end_with_3(
     cli: Any, applied: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -333,6 +334,7 @@ def test_names_that_no_rollout_or_several_have_end_with_3(
     assert cli("rollout", "show", "acme/staging/answers").code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("state", "code"),
     [
@@ -352,6 +354,7 @@ def test_waiting_ends_with_the_outcome(
     assert cli("rollout", "status", "june").code == 0
 
 
+@pytest.mark.long
 def test_waiting_sees_what_comes_later_and_ignores_the_generation_before(
     cli: Any, applied: Path, settings: Settings
 ) -> None:
@@ -363,6 +366,7 @@ def test_waiting_sees_what_comes_later_and_ignores_the_generation_before(
     assert (outcome.code, outcome.rows[0]["state"]) == (0, "succeeded")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["pause", "resume", "approve", "promote", "advance", "rollback", "abort"])
 def test_an_action_is_recorded_with_who_why_and_on_top_of_what(
     cli: Any, applied: Path, settings: Settings, action: str
@@ -414,6 +418,7 @@ def test_an_action_that_the_stream_refuses_ends_with_5_and_why(
     assert "rejected: It is paused already." in outcome.err
 
 
+@pytest.mark.long
 def test_a_deleted_rollout_is_gone_and_the_next_one_counts_on(
     cli: Any, applied: Path, settings: Settings
 ) -> None:

@@ -59,6 +59,7 @@ def test_up_down_up_gives_the_same_tables(client: Client) -> None:
     assert states(client, [CALLS, COST]) == {1: "applied", 2: "applied"}
 
 
+@pytest.mark.long
 def test_the_tables_of_this_package_come_and_go_and_come_back_the_same(client: Client) -> None:
     migrations.up(client)
     first = schema(client)

@@ -75,6 +75,7 @@ def test_a_dead_letter_goes_back_once_into_the_partition_it_came_from_however_of
     assert checkup._dead_letters(settings).verdict == "ok"
 
 
+@pytest.mark.long
 def test_killed_before_the_commit_nothing_went_back_and_the_next_one_puts_it_back(
     settings: Settings, cli: Any, start_cli: Callable[..., Any]
 ) -> None:
@@ -131,6 +132,7 @@ def test_too_many_go_back_in_parts_and_those_that_are_too_large_stay_and_are_nam
     ]
 
 
+@pytest.mark.long
 def test_a_mark_stands_in_the_partition_of_its_letter_which_may_have_no_key(settings: Settings) -> None:
     for partition in range(3):
         bury(settings, partition, FEEDBACK, key=None, stands_in=partition)

@@ -62,6 +62,7 @@ def planted() -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_no_command_shows_a_secret_whether_it_works_or_fails(
     cli: Callable[..., Any], settings: Settings, topics: None, store: str, planted: dict[str, Any]
 ) -> None:

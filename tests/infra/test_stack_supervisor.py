@@ -147,6 +147,7 @@ def test_a_directory_has_one_stack(running: Running) -> None:
     assert running.content["ready"]
 
 
+@pytest.mark.long
 def test_what_dies_is_started_again_at_the_same_address_with_its_data(running: Running) -> None:
     settings = Settings.for_data_dir(running.data_dir)
     topic_id = client.topic_id(client.admin(settings), CALLS)

@@ -60,6 +60,7 @@ def rows(first: int, count: int) -> pa.Table:
     return pa.table({"id": range(first, first + count), "app": ["a"] * count})
 
 
+@pytest.mark.long
 def test_rows_outlive_an_orderly_end(start: Start, own: Settings) -> None:
     store = start()
     store.wait_until_ready()
@@ -130,6 +131,7 @@ def test_kill_9_loses_no_answered_insert_and_no_deduplication_token(start: Start
         store.kill()
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_of_inserts_leaves_whole_blocks(start: Start, own: Settings) -> None:
     store = start()
     store.wait_until_ready()
@@ -177,6 +179,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(start: Start, own: Setti
     )
 
 
+@pytest.mark.long
 def test_a_directory_that_another_store_has_open_is_refused(start: Start, own: Settings) -> None:
     first = start()
     first.wait_until_ready()

@@ -100,6 +100,7 @@ FORKING = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kafka_client", ["starting", "running"])
 def test_a_forked_child_is_a_producer_of_its_own(
     settings: Settings, topics: None, read_topic: ReadTopic, kafka_client: str

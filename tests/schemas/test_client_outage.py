@@ -92,6 +92,7 @@ def kafka_client(address: str, **changes: Any) -> Client:
     return Client(configuration.read(given, environ={}))
 
 
+@pytest.mark.long
 def test_events_that_kafka_never_took_are_counted_as_failed_and_make_room(
     new_call: NewCall,
 ) -> None:

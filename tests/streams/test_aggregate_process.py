@@ -296,6 +296,7 @@ def test_specifications_and_feedback_reach_the_journal_and_an_end_of_stream_the_
     assert heartbeat == TOPICS[CALLS].partitions
 
 
+@pytest.mark.long
 def test_live_traffic_follows_the_clock_at_the_logs_end(
     settings: Settings, start_process: Callable[..., Program]
 ) -> None:
@@ -311,6 +312,7 @@ def test_live_traffic_follows_the_clock_at_the_logs_end(
     assert max(mark or 0 for mark in read.watermarks().values()) <= time.time_ns() // 1_000
 
 
+@pytest.mark.long
 def test_events_from_the_future_are_clamped_and_counted(
     settings: Settings, aggregate: Callable[..., Program]
 ) -> None:
@@ -337,6 +339,7 @@ def test_a_broken_producer_stops_it_instead_of_filling_the_dead_letters(
     assert len(dead(settings)) == 1_500
 
 
+@pytest.mark.long
 def test_without_committed_offsets_it_begins_where_the_journal_says(
     settings: Settings, aggregate: Callable[..., Program]
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_rating_whose_call_does_not_come_is_dead_lettered_when_the_sink_has_st
     assert lost.target_event_id in said.error
 
 
+@pytest.mark.long
 def test_ratings_whose_names_all_have_to_be_escaped_are_asked_about(settings: Settings) -> None:
     made_at_ms = time.time_ns() // 1_000_000
     ratings = [
