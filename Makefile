@@ -15,7 +15,7 @@ run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
 
 test: setup jars  ## Tests, against a real broker and the real ClickHouse engine: every promise once.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -q -m "not long" $(ARGS)
 
 test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away; more seeds of demos and models.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
