@@ -1,5 +1,7 @@
 """What ranges cause, as data: a redo goes the way that no record can kill."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from tidegate_infra.kafka import blocks
 from tidegate_infra.kafka.ranges import Range
 from tidegate_infra.prices import PriceBook
 from tidegate_streams.aggregate import work
+from tidegate_streams.aggregate.process import Aggregate, _alike
+from tidegate_streams.aggregate.watermarks import Watermarks
 
 T0 = 1_760_000_000_000_000
 CALL = LLMCall(
@@ -52,3 +56,35 @@ def test_a_redo_causes_the_same_and_never_takes_the_decoder_that_a_record_may_ha
     assert (first.alone, redone.alone) == (0, 1)
     assert first.entries
     assert redone.entries == first.entries
+
+
+def test_a_range_is_priced_by_the_table_that_its_claim_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an upgrade a range may be claimed by one release and done again by the next."""
+    stage = object.__new__(Aggregate)
+    stage._prices = SimpleNamespace(find=lambda name: f"the book {name}")
+    stage._partitions, stage._registry = 6, None
+    monkeypatch.setattr(work, "shrink", lambda _ranges, _marks, book, *_: book)
+    before = replace(ranged(CALLS, CALL, redo=True), prices="before")
+    after = replace(ranged(CALLS, CALL, redo=False), prices="after")
+    assert [len(alike) for alike in _alike([before, after])] == [1, 1]
+    for range_ in (before, after):
+        assert stage._work([range_], {range_.name: [False]}) == f"the book {range_.prices}"
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_one_whose_partitions_may_be_gone_says_nothing_of_how_far_they_are(valid: bool) -> None:
+    stage, said = object.__new__(Aggregate), []
+    stage._consumer = SimpleNamespace(
+        epoch=1,
+        positions=lambda: {(CALLS, 0): 5},
+        valid=lambda _ranges: valid,
+        ends=lambda _topics, committed=False: {},
+        topic_id=lambda topic: topic,
+        partition_count=lambda _topic: 1,
+    )
+    stage._watermarks = Watermarks(delay_us=0, follows_clock=False)
+    stage._worker, stage._partitions = "w", 2
+    stage._deliveries = SimpleNamespace(put=lambda *_, partition: said.append(partition))
+    stage._figures = SimpleNamespace(stands=lambda *_: None)
+    stage._heartbeat()
+    assert said == ([0, 1] if valid else [])
