@@ -1,17 +1,26 @@
 """What Faust does by itself and must not do here, on a real broker."""
 
 import asyncio
+import uuid
 from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from faust.types import TP
+from prometheus_client import CollectorRegistry
 
 from tidegate import topics
-from tidegate_infra.kafka import client
+from tidegate.errors import DependencyUnavailable
+from tidegate.records import KeyValue
+from tidegate_infra.kafka import client, scan
 from tidegate_infra.settings import Settings
-from tidegate_streams import fence, transport
+from tidegate_streams import alerts, fence, transport
+from tidegate_streams.outbox import Outbox
 
 PARTITION = 3
 GROUP = "rules"
@@ -98,3 +107,43 @@ def test_it_keeps_no_table_restarts_no_agent_in_place_and_serves_no_page() -> No
     assert not app.conf.web_enabled
     assert not app.conf.topic_allow_declare
     assert app.conf.topic_disable_leader
+    assert str(app.conf.store) == "memory:"
+    assert app.conf.producer_linger == 0.0
+
+
+@pytest.mark.usefixtures("topics")
+def test_what_kafka_refuses_is_an_error_at_once_and_not_a_line_in_the_log(settings: Settings) -> None:
+    """Faust's own way of sending logs a refusal, and goes on without what it was to send."""
+    name = settings.topic_prefix + topics.ALERTS
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    entry = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
+    resource.add_incremental_config(entry)
+    admin = client.admin(settings)
+    [altered] = admin.incremental_alter_configs([resource]).values()
+    altered.result(20)
+    small = alerts.series_overflow("shard", "t", pane_us=1, excess=1, cap=1)
+    noise = "".join(str(uuid.uuid4()) for _ in range(100))
+    large = replace(small, annotations=[KeyValue(key="summary", value=noise)])
+
+    async def send() -> int:
+        confirmed = 0
+        app = transport.build(client.group_name(settings, GROUP), settings, Positions())
+        await app.producer.start()
+        process = SimpleNamespace(
+            name="stream", settings=settings, metrics=CollectorRegistry(), log=structlog.get_logger()
+        )
+        outbox = Outbox(process, app.producer, "journal-id")
+        try:
+            # A broker takes a moment to do as its topics are told.
+            async with asyncio.timeout(20):
+                while True:
+                    await outbox.send(large)
+                    confirmed += 1
+        except DependencyUnavailable as refused:
+            assert f"Kafka did not take a message to {name}" in str(refused)
+        finally:
+            await app.producer.stop()
+        return confirmed
+
+    confirmed = asyncio.run(send())
+    assert len(list(scan.records(settings, topics.ALERTS))) == confirmed
