@@ -189,6 +189,7 @@ def _windows(client: Any, run: Run) -> Iterator[Violation]:
 def _counts(row: dict[str, Any]) -> tuple[int, ...]:
     rated = {f"evaluations_{name}": sum(e[name] for e in row["evaluations"]) for name in ("n", "passed")}
     rated |= {f"feedback_{name}": sum(f[name] for f in row["feedback"]) for name in ("n", "positive")}
+    rated["cost_usd_nano"] = (row["cost_usd"] or 0) * 10**9
     return tuple(int(rated[name] if name in rated else row[name]) for name in COUNTS)
 
 

@@ -147,12 +147,16 @@ COUNTS = (
     "outcome_abstained",
     "input_tokens",
     "output_tokens",
+    "cost_usd_nano",
     "evaluations_n",
     "evaluations_passed",
     "feedback_n",
     "feedback_positive",
 )
 """What is recomputed of a window."""
+
+_GPT_4_NANO = (30_000, 60_000)
+"""Billionths of a dollar for a token read and one written, by the only model that answers here."""
 
 
 def windows(truth: Truth, until_us: int) -> Iterator[tuple[Window, tuple[int, ...]]]:
@@ -195,6 +199,10 @@ def _rows(truth: Truth) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
             fields = {name: getattr(event, name) for name in names}
             adds |= {"calls": 1, f"status_{event.status}": 1, f"outcome_{event.outcome}": 1}
             adds |= {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}
+            adds["cost_usd_nano"] = sum(
+                tokens * nano
+                for tokens, nano in zip((event.input_tokens, event.output_tokens), _GPT_4_NANO, strict=True)
+            )
         elif event.series is None:
             continue  # It counts when its series is known: as the copy that the resolver made.
         else:
