@@ -57,6 +57,8 @@ def test_a_misspelt_topic_is_not_created(kafka: str, settings: Settings) -> None
 @pytest.fixture
 def taken() -> Iterator[int]:
     with socket.socket() as listener:
+        # As a server would: what closed connections left on the port does not keep it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", ports.free_port()))
         listener.listen()
         yield listener.getsockname()[1]
