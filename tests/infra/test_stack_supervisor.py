@@ -218,6 +218,7 @@ def test_a_start_that_fails_leaves_nothing_and_is_quoted(
 @pytest.mark.parametrize("option", ["kafka_port", "store_port"])
 def test_a_port_in_use_is_one_line(option: str, tmp_path: Path) -> None:
     with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", ports.free_port()))
         listener.listen()
         port = listener.getsockname()[1]
