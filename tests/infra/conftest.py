@@ -15,8 +15,10 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from typer.testing import CliRunner
 
+from tidegate.topics import ACTIONS, DEPLOYMENTS, PROGRESS, ROLLOUTS, STATUS
 from tidegate_infra.cli.app import app
 from tidegate_infra.clickhouse.client import connect
+from tidegate_infra.kafka import topics
 from tidegate_infra.settings import PREFIX, Settings
 
 # What several files of tests share stands in modules of its own beside them, found from the root.
@@ -113,3 +115,9 @@ def plain(store: str) -> Iterator[httpx.Client]:
     """Plain HTTP, in the database of all."""
     with httpx.Client(base_url=store.removesuffix("default"), timeout=30, verify=False) as plain:
         yield plain
+
+
+@pytest.fixture
+def control(kafka: str, settings: Settings) -> None:
+    """Only what rollouts need."""
+    topics.apply(settings, [ROLLOUTS, ACTIONS, DEPLOYMENTS, STATUS, PROGRESS])

@@ -1,26 +1,20 @@
-"""Rollouts and deployments by commands, on a real broker."""
+"""Rollouts by commands, on a real broker."""
 
 import dataclasses
 import json
 import signal
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.infra.rolling_out import KEY, command, progress, publish
 
-from tidegate import codec
 from tidegate.records import (
-    DeploymentCommand,
     DeploymentStatus,
-    Evidence,
-    Exposure,
     Rollout,
     RolloutAction,
-    RolloutProgress,
-    Weight,
 )
 from tidegate.series import specification_id
 from tidegate.topics import (
@@ -31,13 +25,11 @@ from tidegate.topics import (
     STATUS,
 )
 from tidegate_infra import rollout_log
-from tidegate_infra.kafka import scan, topics
-from tidegate_infra.kafka.outgoing import Outgoing, send
+from tidegate_infra.kafka import scan
 from tidegate_infra.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("kafka")
 
-KEY = "acme/prod/answers"
 SPEC = """
 apiVersion: tidegate/v1
 kind: Rollout
@@ -59,12 +51,6 @@ def stored(settings: Settings, topic: str, kind: type) -> list[Any]:
 
 
 @pytest.fixture
-def control(kafka: str, settings: Settings) -> None:
-    """Only what rollouts need."""
-    topics.apply(settings, [ROLLOUTS, ACTIONS, DEPLOYMENTS, STATUS, PROGRESS])
-
-
-@pytest.fixture
 def spec_file(tmp_path: Path) -> Path:
     file = tmp_path / "june.yaml"
     file.write_text(SPEC)
@@ -75,81 +61,6 @@ def spec_file(tmp_path: Path) -> Path:
 def applied(control: None, cli: Any, spec_file: Path) -> Path:
     assert cli("rollout", "apply", "-f", spec_file, "--yes").code == 0
     return spec_file
-
-
-def progress(**changes: Any) -> RolloutProgress:
-    present = RolloutProgress(
-        tenant="acme",
-        environment="prod",
-        deployment="answers",
-        rollout="june",
-        generation=1,
-        revision=3,
-        state="progressing",
-        step=1,
-        steps=2,
-        reason="Waiting for 50 more calls.",
-        weights=[
-            Weight(variant="march", role="baseline", weight_bp=5_000),
-            Weight(variant="june", role="candidate", weight_bp=5_000),
-        ],
-        exposure=[Exposure(variant="june", calls=120, calls_step=20, units=7)],
-        evidence=[
-            Evidence(
-                metric="error_rate",
-                candidate="june",
-                verdict="inconclusive",
-                n_baseline=1_000,
-                n_candidate=120,
-                events_baseline=10,
-                events_candidate=3,
-                estimate=2.5,
-                ci_low=0.5,
-                ci_high=6.0,
-                unit="1",
-                log_e_rollback=2.0,
-                log_e_promotion=800.0,
-                margin_kind="odds",
-                rollback_margin=1.1,
-                promotion_margin=1.5,
-                alpha_rollback=0.01,
-                alpha_promotion=0.05,
-                alpha_spent=0.002,
-                sentence="Three of 120 failed.",
-            )
-        ],
-        looks=12,
-        version=40,
-        partition=0,
-    )
-    return dataclasses.replace(present, **changes)
-
-
-def publish(settings: Settings, topic: str, *records: Any, key: str = KEY) -> None:
-    send(settings, [Outgoing(topic=topic, key=key, value=codec.encode(record)) for record in records])
-
-
-def command(revision: int, **changes: Any) -> DeploymentCommand:
-    made = DeploymentCommand(
-        command_id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(revision))),
-        tenant="acme",
-        environment="prod",
-        deployment="answers",
-        rollout="june",
-        generation=1,
-        revision=revision,
-        action="advance",
-        state="progressing",
-        step=revision,
-        assignment_unit="session",
-        salt="s",
-        weights=progress().weights,
-        reason="Nothing is worse.",
-        actor="controller",
-        actor_kind="controller",
-        ts=1_000_000 * revision,
-    )
-    return dataclasses.replace(made, **changes)
 
 
 # Rollouts
@@ -467,56 +378,6 @@ def test_history_tells_who_did_what_in_order(cli: Any, applied: Path, settings: 
     later = cli("rollout", "history", "june", "--json").rows
     assert later[:-1] == rows
     assert later[-1]["what"] == "july"
-
-
-# Deployments
-
-
-def test_the_highest_revision_is_shown_not_the_last_record(
-    cli: Any, control: None, settings: Settings
-) -> None:
-    publish(settings, DEPLOYMENTS, command(1), command(3), command(2))
-    (row,) = cli("deployment", "show", "--json").rows
-    assert (row["revision"], row["state"]) == (3, None)
-    assert row["weights"][0]["weight_bp"] == 5_000
-    assert "march 50 %, june 50 %" in cli("deployment", "show", "answers").out
-    assert cli("deployment", "show", "others", "--json").rows == []
-
-
-def test_a_deployment_shows_its_present_state_beside_the_commanded_one(
-    cli: Any, control: None, settings: Settings
-) -> None:
-    publish(settings, DEPLOYMENTS, command(3))
-    publish(settings, PROGRESS, progress(state="holding"))
-    (row,) = cli("deployment", "show", "--json").rows
-    assert (row["commanded"], row["state"]) == ("progressing", "holding")
-    assert "holding  progressing" in cli("deployment", "show").out
-    publish(settings, PROGRESS, progress(generation=2, state="succeeded", version=99))
-    (row,) = cli("deployment", "show", "--json").rows
-    assert row["state"] is None, "the state of another rollout is not that of this one"
-
-
-def test_the_log_has_commands_once_and_what_appliers_answered(
-    cli: Any, control: None, settings: Settings
-) -> None:
-    publish(settings, DEPLOYMENTS, command(1), command(2), command(1))
-    answer = DeploymentStatus(
-        command_id=command(2).command_id,
-        tenant="acme",
-        environment="prod",
-        deployment="answers",
-        revision=2,
-        applier="gateway",
-        status="applied",
-        ts=2_500_000,
-    )
-    publish(settings, STATUS, answer)
-    rows = cli("deployment", "log", "--json").rows
-    assert [(row["kind"], row["revision"], row["by"]) for row in rows] == [
-        ("command", 1, "controller"),
-        ("command", 2, "controller"),
-        ("answer", 2, "gateway"),
-    ]
 
 
 # Stopping
