@@ -70,7 +70,7 @@ def test_halves_of_no_block_with_a_choice_say_nothing():
     mute = [Counts(), Counts(9, 0, 3, 0), Counts(5, 5, 0, 0), Counts(5, 5, 5, 5), Counts(1, 0, 1, 0)]
     nothing = HalfSums.of(sum(map(Excess.of, mute), Excess()))
     assert nothing == HalfSums()
-    assert (nothing + nothing).design_effect() is None
+    assert (nothing + nothing).design_effect() is (nothing + nothing).estimate() is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,7 +101,44 @@ def test_random_halves_show_the_same_design_effect_as_their_units():
         whole += UnitSums.of(bad, calls)
         counts = [int(sums[who].sum()) for sums in (calls, bad) for who in (~other, other)]
         halves += HalfSums.of(Excess.of(Counts(*counts)))
-    assert halves.design_effect() == pytest.approx(whole.design_effect(), rel=4 * math.sqrt(2 / 400))
+    assert halves.estimate() == pytest.approx(whole.design_effect(), rel=4 * math.sqrt(2 / 400))
+
+
+def blocks(rng, effect, n):
+    return sum((HalfSums.of(Excess(x, v)) for x, v in _excesses(rng, effect, n)), HalfSums())
+
+
+def _excesses(rng, effect, n):
+    variances = rng.uniform(1, 9, n)
+    return zip(rng.normal(0, np.sqrt(effect * variances)), variances, strict=True)
+
+
+def test_tempering_is_seldom_by_less_than_the_design_effect_that_few_blocks_let_pass():
+    rng = np.random.default_rng(54)
+    found = np.array([blocks(rng, 3.0, 60).design_effect() for _ in range(600)])
+    assert binom.ppf(0.0005, 600, 0.05) <= (found < 3).sum() <= binom.ppf(0.9995, 600, 0.05)
+
+
+def test_what_is_known_of_it_comes_nearer_with_more_blocks():
+    rng = np.random.default_rng(55)
+    beyond = [blocks(rng, 3.0, n).design_effect() / 3 for n in (40, 4_000)]
+    assert beyond[1] == pytest.approx(1.05, abs=0.06)
+    few = blocks(rng, 3.0, 40)
+    assert few.design_effect() > 1.4 * few.estimate()
+    assert blocks(rng, 0.2, 400).design_effect() == 1
+
+
+def test_quiet_blocks_count_for_as_much_as_they_tell():
+    loud, quiet = HalfSums.of(Excess(3.0, 9.0)), HalfSums.of(Excess(0.1, 0.01))
+    assert sum([loud] * 40, HalfSums()).blocks == pytest.approx(40)
+    assert sum([loud] * 20 + [quiet] * 20, HalfSums()).blocks == pytest.approx(20, rel=0.01)
+    assert (sum([loud] * 40, HalfSums()).faded(0) + quiet).blocks == pytest.approx(1)
+
+
+@given(st.floats(0.01, 1), st.integers(1, 50))
+def test_what_fades_alike_says_the_same(share, n):
+    sums = sum([HalfSums.of(Excess(2.0, 1.0))] * n, HalfSums())
+    assert sums.faded(share).blocks == pytest.approx(n)
 
 
 def test_tempered_evidence_of_independent_calls_is_still_evidence():

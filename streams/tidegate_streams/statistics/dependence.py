@@ -19,7 +19,9 @@ References
 ----------
 J. N. K. Rao, A. J. Scott, "A simple method for the analysis of clustered binary data", Biometrics 48, 1992,
 section 2: the ratio estimator's variance over the binomial one. W. G. Cochran, "Sampling techniques", 3rd
-edition, 1977, section 6.3 (variance of a ratio).
+edition, 1977, section 6.3 (variance of a ratio). F. E. Satterthwaite, "An approximate distribution of
+estimates of variance components", Biometrics Bulletin 2, 1946 (blocks of unequal weight). E. B. Wilson, M. M.
+Hilferty, "The distribution of chi-square", PNAS 17, 1931.
 """
 
 import math
@@ -35,6 +37,9 @@ from tidegate_streams.statistics.emix import Counts, Floats
 FEWEST_UNITS = 100
 FEWEST_BLOCKS = 30
 """With which the standard error of a design effect from halves is a quarter of it."""
+
+_SURELY = 1.645
+"""Standard deviations that a normal variable is below with probability 0.95."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,37 +141,59 @@ class HalfSums:
 
     Parameters
     ----------
-    blocks
-        Blocks that had something to compare. A block must be long beside the time that a unit stays: what
-        one unit does in two blocks is missed.
     squares
-        Sum over blocks of the squared excess.
+        Sum over blocks of the squared excess. A block must be long beside the time that a unit stays: what
+        one unit does in two blocks is missed.
     variance
-        Sum of the variances that these had if calls were independent.
+        Sum of the variances that the excesses had if calls were independent.
+    variance_squared
+        Sum of the squares of these.
     """
 
-    blocks: int = 0
     squares: float = 0.0
     variance: float = 0.0
+    variance_squared: float = 0.0
 
     @classmethod
     def of(cls, block: Excess) -> Self:
         """Sums of one block that is complete."""
-        return cls(int(block.variance > 0), block.excess**2, block.variance)
+        return cls(block.excess**2, block.variance, block.variance**2)
 
     def __add__(self, other: "HalfSums") -> "HalfSums":
         return HalfSums(
-            self.blocks + other.blocks, self.squares + other.squares, self.variance + other.variance
+            self.squares + other.squares,
+            self.variance + other.variance,
+            self.variance_squared + other.variance_squared,
         )
 
-    def design_effect(self) -> float | None:
+    def faded(self, share: float) -> "HalfSums":
+        """Let each block count for so much of what it did, a share in [0, 1]."""
+        return HalfSums(self.squares * share, self.variance * share, self.variance_squared * share**2)
+
+    @property
+    def blocks(self) -> float:
+        """Blocks of equal weight that would tell as much: those of a quiet night count for little."""
+        return self.variance**2 / self.variance_squared if self.variance_squared > 0 else 0.0
+
+    def estimate(self) -> float | None:
         """Spread of the halves over that of independent calls, at least 1; None before `FEWEST_BLOCKS`.
 
         Its standard error is sqrt(2 / blocks) of it.
         """
+        return None if self.blocks < FEWEST_BLOCKS else max(1.0, self.squares / self.variance)
+
+    def design_effect(self) -> float | None:
+        """Return what the spread is below with probability 0.95, at least 1; None before `FEWEST_BLOCKS`.
+
+        Tempering by an estimate would err too often whenever it is too low. Squared excesses of many units
+        are in the limit a multiple of chi-squared variables (`blocks` degrees of freedom, Satterthwaite), and
+        Wilson and Hilferty's root of such a variable is nearly normal. 1.62 times the estimate with 30
+        blocks, 1.17 times with 250.
+        """
         if self.blocks < FEWEST_BLOCKS:
             return None
-        return max(1.0, self.squares / self.variance)
+        ninth = 2 / (9 * self.blocks)
+        return max(1.0, self.squares / self.variance / (1 - ninth - _SURELY * math.sqrt(ninth)) ** 3)
 
 
 def tempered(curve: Floats, design_effect: float) -> Floats:
