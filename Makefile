@@ -21,8 +21,8 @@ test-long: setup jars  ## The other tests: more of the points at which processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
 	DEMO_SEEDS=4 RECOVERY_EXAMPLES=30 $(BIN)/python -m pytest -n 2 -q tests/system/test_demo_decisions.py tests/streams/test_recovery.py
 
-faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=9 for a full run (216 faults).
-	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),3) --first $(or $(FIRST),0)
+faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run: 200 faults at least.
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),72) --first $(or $(FIRST),0)
 
 fuzz: setup  ## Coverage-guided inputs for all that reads foreign bytes. INPUTS=1050000 for a full run.
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[server,dev,fuzz]'

@@ -1,7 +1,8 @@
-"""``python -m tests.faults --seeds N``: the whole system under seeded faults, checked exactly.
+"""``python -m tests.faults --seeds N``: the whole system under at least N seeded faults, checked exactly.
 
-Each seed is a process of its own with a stack of its own. Data, logs and history of a run with violations
-stay; of the others only the history.
+They are played in runs, each a process of its own with a stack of its own, whose faults are a function of the
+run's seed alone: ``--first``, and so on upwards. Data, logs and history of a run with violations stay; of the
+others only the history.
 """
 
 import argparse
@@ -26,9 +27,9 @@ MOST_SECONDS = 600
 def main() -> int:
     """Run the seeds and print the table; 1 when anything was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="how many runs")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first")
-    parser.add_argument("--faults", type=int, default=24, help="faults a run")
+    parser.add_argument("--seeds", type=int, default=24, help="faults, at least: runs are whole")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first run")
+    parser.add_argument("--faults", type=int, default=24, help="faults of a run")
     parser.add_argument("--span", type=float, default=50.0, help="seconds within which they begin")
     parser.add_argument("--session", type=float, default=4.0, help="seconds of silence that Kafka bears")
     parser.add_argument(
@@ -43,7 +44,9 @@ def main() -> int:
         faults = schedule(asked.first, asked.faults, asked.span, asked.session)
         found = run(asked.first, faults, _directory(asked, asked.first), round(asked.session * 1_000))
         return 1 if found else 0
-    kept = [_run_apart(asked, seed) for seed in range(asked.first, asked.first + asked.seeds)]
+    runs = -(-asked.seeds // asked.faults)
+    print(f"{runs * asked.faults} faults in {runs} runs", flush=True)
+    kept = [_run_apart(asked, seed) for seed in range(asked.first, asked.first + runs)]
     print(table(kept))
     return int(any(_verdict(path) for path in kept))
 
@@ -75,7 +78,7 @@ def _run_apart(asked: argparse.Namespace, seed: int) -> Path:
     if code and not _verdict(kept):
         history.add(kept, "violation", invariant="harness", found=f"the run ended with {code}: see run.log")
     found = _verdict(kept)
-    print(f"seed {seed}: {time.monotonic() - began_s:.0f} s, {len(found)} violations", flush=True)
+    print(f"run of seed {seed}: {time.monotonic() - began_s:.0f} s, {len(found)} violations", flush=True)
     for words in found:
         print(f"  {words}"[:1_000])
     if not code:

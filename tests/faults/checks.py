@@ -7,16 +7,16 @@ from contextlib import closing
 from typing import Any
 
 from tests.faults import doomed
-from tests.faults import truth as truths
+from tests.faults import windows as anew
 from tests.faults.decisions import commands, decided, replayed, versions
 from tests.faults.findings import Run, Violation
 from tests.faults.operator import unequal_effects
 from tests.faults.traffic import LONG_PAST, Place
-from tests.faults.truth import COUNTS, TABLES
+from tests.faults.truth import TABLES
 
 from tidegate.errors import DependencyUnavailable
 from tidegate.series import ROLLUPS
-from tidegate.topics import CALLS
+from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 from tidegate_infra import ledger
 from tidegate_infra.clickhouse.client import connect
 from tidegate_infra.kafka import lag
@@ -92,12 +92,20 @@ def _counted(found: Iterable[Any]) -> dict[Any, int]:
     return counts
 
 
+_COMPARED = {
+    CALLS: ("seq", "variant", "status", "outcome", "input_tokens", "output_tokens", "server_address"),
+    FEEDBACK: ("seq", "name", "value", "comment"),
+    EVALUATIONS: ("seq", "name", "passed", "explanation"),
+}
+"""Topic -> fields of which every row has the value that was sent."""
+
+
 def _facts(client: Any, run: Run) -> Iterator[Violation]:
     for topic, table in TABLES.items():
         must = run.truth.of(topic)
         rows = client.query(
-            "SELECT _partition, _offset, event_id, toUnixTimestamp64Micro(ts), coalesce(seq, -1) "
-            f"FROM {table}"
+            "SELECT _partition, _offset, event_id, toUnixTimestamp64Micro(ts), "
+            f"{', '.join(_COMPARED[topic])} FROM {table}"
         ).result_rows
         yield from _differing("stored once", table, set(must), ((topic, p, o) for p, o, *_ in rows))
         ids = _counted(event_id for _, _, event_id, *_ in rows)
@@ -109,18 +117,10 @@ def _facts(client: Any, run: Run) -> Iterator[Violation]:
             (topic, p, o)
             for p, o, *fields in rows
             if (event := must.get((topic, p, o))) is not None
-            and fields != [event[0].event_id, event[1], -1 if event[0].seq is None else event[0].seq]
+            and fields != [event[0].event_id, event[1], *(getattr(event[0], f) for f in _COMPARED[topic])]
         ]
         if wrong:
             yield Violation("stored once", f"{table}: {len(wrong)} rows differ, such as {wrong[:_SHOWN]}")
-    calls = client.query(
-        "SELECT _partition, _offset, variant, status, outcome, input_tokens, output_tokens FROM calls"
-    ).result_rows
-    fields = ("variant", "status", "outcome", "input_tokens", "output_tokens")
-    for p, o, *values in calls:
-        event = run.truth.stored.get((CALLS, p, o))
-        if event is not None and values != [getattr(event[0], name) for name in fields]:
-            yield Violation("stored once", f"calls: {event[0].event_id} is stored as {values}")
     copies = client.query("SELECT topic, _partition, _offset FROM duplicates").result_rows
     yield from _differing("duplicates", "duplicates", run.truth.duplicates, map(tuple, copies))
     yield from _dead(client, run.truth.dead)
@@ -156,8 +156,8 @@ FROM windows_between(since = '2000-01-01', until = '2200-01-01') WHERE window !=
 
 def _windows(client: Any, run: Run) -> Iterator[Violation]:
     # What ends in the last ten seconds before the end of the stream is closed with it or not at all.
-    must = dict(truths.windows(run.truth, run.end_us // 10_000_000 * 10_000_000 - 10_000_000))
-    exact = {w: counts for w, counts in must.items() if not truths.is_long_past(w, run.app.start_us)}
+    must = dict(anew.recomputed(run.truth, run.end_us // 10_000_000 * 10_000_000 - 10_000_000))
+    exact = {w: content for w, content in must.items() if not anew.is_long_past(w, run.app.start_us)}
     stands = {}
     unsettled = []
     final_us = run.end_us - run.settings.allowed_lateness_us - 10_000_000
@@ -165,7 +165,7 @@ def _windows(client: Any, run: Run) -> Iterator[Violation]:
     for row in client.query(_WINDOWS).named_results():
         dimensions = ROLLUPS[row["rollup"]]
         window = (row["rollup"], row["window"], row["start_us"], tuple(row[d] for d in dimensions))
-        stands[window] = _counts(row)
+        stands[window] = anew.stored(row)
         if row["end_us"] <= final_us and row["phase"] != "final":
             unsettled.append(window)
         if row["rollup"] == "release" and row["window"] == "10s" and row["deployment"] == LONG_PAST:
@@ -175,22 +175,13 @@ def _windows(client: Any, run: Run) -> Iterator[Violation]:
         yield Violation("windows", f"{len(absent)} absent, such as {absent[:_SHOWN]}")
     if unsettled:
         yield Violation("windows", f"{len(unsettled)} not final, such as {unsettled[:_SHOWN]}")
-    wrong = sorted(window for window, counts in exact.items() if stands.get(window, counts) != counts)
+    wrong = sorted(window for window, content in exact.items() if stands.get(window, content) != content)
     if wrong:
-        shown = [
-            (w, dict(zip(COUNTS, zip(exact[w], stands[w], strict=True), strict=True))) for w in wrong[:2]
-        ]
+        shown = [(window, exact[window].differences(stands[window])) for window in wrong[:2]]
         yield Violation("windows", f"{len(wrong)} of {len(exact)} differ (truth, row), such as {shown}")
     sent = sum(e.deployment == LONG_PAST for e, _ in run.truth.of(CALLS).values())
     if late + by_window != sent:
         yield Violation("late", f"{sent} calls from long ago, {by_window} in windows and {late} late")
-
-
-def _counts(row: dict[str, Any]) -> tuple[int, ...]:
-    rated = {f"evaluations_{name}": sum(e[name] for e in row["evaluations"]) for name in ("n", "passed")}
-    rated |= {f"feedback_{name}": sum(f[name] for f in row["feedback"]) for name in ("n", "positive")}
-    rated["cost_usd_nano"] = (row["cost_usd"] or 0) * 10**9
-    return tuple(int(rated[name] if name in rated else row[name]) for name in COUNTS)
 
 
 def _ledger(client: Any, run: Run) -> Iterator[Violation]:

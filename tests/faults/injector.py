@@ -125,7 +125,7 @@ class Injector:
             "die": lambda: self._die(number, fault.seconds),
             "replay": lambda: self._stranger.replay(target),
             "rewind": lambda: self._stranger.replay(target, most=None),
-            "poison": lambda: self._stranger.poisoned(target),
+            "poison": lambda: self._stranger.poisoned(target, self._app.event_us()),
             "schema": lambda: self._newcomer(cast("Change", target)),
             "registry": lambda: self._unregistered(fault),
             "hot": lambda: self._app.prefer("one", fault.seconds),

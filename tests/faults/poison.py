@@ -1,17 +1,17 @@
-"""Records that must be refused, each for its reason."""
+"""Records that must be refused, each for its reason, and odd ones that must not."""
 
 import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from tests.faults.traffic import APP, ENVIRONMENT, TENANT
+from tests.faults.traffic import APP, ENVIRONMENT, SERIES, TENANT
 
 from tidegate.client.completion import new_event_id
 from tidegate.codec import encode
-from tidegate.records import Evaluation, Feedback, LLMCall
+from tidegate.records import Evaluation, Feedback, LLMCall, Series
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
 
 
@@ -32,6 +32,7 @@ def poison(topic: str, each: int, rng: random.Random) -> list[tuple[str, bytes, 
             ("unknown_schema", b"\xc3\x01" + rng.randbytes(8) + good[10:]),
             ("bad_json", b'{"event_id": '),
             ("unexpected_record", encode(other(new_event_id(), now_us))),
+            ("undecodable", encode(whole(new_event_id(), now_us, tenant=_SOUND)).replace(*_TEAR)),
         ]
         made += [(reason, new_event_id().encode(), value) for reason, value in values]
         broken = _BROKEN_CALLS if topic == CALLS else _BROKEN_RATINGS
@@ -44,6 +45,33 @@ def poison(topic: str, each: int, rng: random.Random) -> list[tuple[str, bytes, 
                 ("key_mismatch", new_event_id().encode(), encode(call_of(event_id, now_us))),
                 ("invalid_field", event_id.encode(), _json_with_words_for_a_number(event_id, now_us)),
             ]
+    return made
+
+
+def torn(topic: str, at_us: int) -> list[tuple[str, bytes, bytes, Any]]:
+    """Return a call, and what is said of it, with text that is no UTF-8 where nobody depends on it.
+
+    Returns
+    -------
+    list
+        Topic, key, bytes, and the event as everybody must read it. All of a topic, and the call that a rating
+        of it is about. Of the ratings one has its series, the other waits for the resolver.
+    """
+    call = call_of(new_event_id(), at_us, deployment="newcomer", outcome="answered", server_address=_SOUND)
+    call = replace(call, input_tokens=7, output_tokens=3)
+    events: list[tuple[str, Any]] = [(CALLS, call)]
+    if topic != CALLS:
+        words = "comment" if topic == FEEDBACK else "explanation"
+        changes = {words: _SOUND, "target_event_id": call.event_id}
+        lonely = _MAKERS[topic](new_event_id(), at_us, **changes)
+        series = Series(**{name: getattr(call, name) for name in SERIES}, comparable=False)
+        complete = _MAKERS[topic](new_event_id(), at_us, **changes, series=series)
+        events += [(topic, lonely), (topic, complete)]
+    made = []
+    for where, event in events:
+        key = call.event_id.encode()
+        broken = {name: _MENDED for name, value in asdict(event).items() if value == _SOUND}
+        made.append((where, key, encode(event).replace(*_TEAR), replace(event, **broken)))
     return made
 
 
@@ -84,6 +112,8 @@ def _json_with_words_for_a_number(event_id: str, now_us: int) -> bytes:
     return json.dumps(asdict(call_of(event_id, now_us)) | {"input_tokens": "a few"}, default=str).encode()
 
 
+_SOUND, _MENDED = "a whole word", "a wh\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}e word"
+_TEAR = b"hol", b"h\xff\xfe"
 _MAKERS: dict[str, Callable[..., Any]] = {CALLS: call_of, EVALUATIONS: _check, FEEDBACK: _thumb}
 _BROKEN_CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("missing_field", {"app": ""}),

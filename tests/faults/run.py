@@ -110,7 +110,7 @@ def _played(
     told = doomed.read(injector.doomed)
     deadline_s = time.monotonic() + RECOVERY_SECONDS
     while True:
-        truth = read(stack.settings, app.emitted, told, stranger.poison, stranger.calls)
+        truth = read(stack.settings, app.emitted, told, stranger.poison, stranger.wrote)
         # The resolver writes too, and its windows are closed with the stream.
         if not truth.unexplained or time.monotonic() > deadline_s:
             break

@@ -4,15 +4,15 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from confluent_kafka import KafkaError, Message
 from tests.faults.newcomer import REFUSED, Change, written
-from tests.faults.poison import call_of, poison
+from tests.faults.poison import call_of, poison, torn
 from tests.faults.traffic import Place
 
 from tidegate.client.completion import new_event_id
 from tidegate.errors import DependencyUnavailable
-from tidegate.records import LLMCall
 from tidegate.topics import CALLS
 from tidegate_infra.kafka import client, scan
 from tidegate_infra.settings import Settings
@@ -34,15 +34,15 @@ class Stranger:
     ----------
     poison
         Place -> reason for which what was written there must be refused.
-    calls
-        Place -> the call that was written there.
+    wrote
+        Place -> the event that was written there, as it must be read.
     refused
         What Kafka did not take.
     """
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.poison: dict[Place, str] = {}
-        self.calls: dict[Place, LLMCall] = {}
+        self.wrote: dict[Place, Any] = {}
         self.refused: list[str] = []
         self._settings = settings
         self._rng = random.Random(seed)
@@ -61,8 +61,8 @@ class Stranger:
     def _again(self, place: Place, copy: Place) -> None:
         if place in self.poison:
             self.poison[copy] = self.poison[place]
-        if place in self.calls:
-            self.calls[copy] = self.calls[place]
+        if place in self.wrote:
+            self.wrote[copy] = self.wrote[place]
 
     def _standing(self, topic: str) -> list[Message]:
         """Return what stands in a topic, as soon as Kafka answers."""
@@ -75,10 +75,13 @@ class Stranger:
                     raise
                 time.sleep(0.5)
 
-    def poisoned(self, topic: str, each: int = 3) -> None:
-        """Produce records that must be refused, each for its reason."""
+    def poisoned(self, topic: str, at_us: int, each: int = 3) -> None:
+        """Produce records that must be refused, each for its reason, and a few that must not."""
         for reason, key, value in poison(topic, each, self._rng):
             self._send(topic, key, value, partial(self._refused, reason))
+        for _ in range(each):
+            for where, key, value, event in torn(topic, at_us):
+                self._send(where, key, value, partial(self._wrote, event))
 
     def joins(self, how: Change, schema_id: int, at_us: int, count: int = 40) -> None:
         """Produce calls in another schema."""
@@ -97,8 +100,8 @@ class Stranger:
     def _refused(self, reason: str, place: Place) -> None:
         self.poison[place] = reason
 
-    def _wrote(self, call: LLMCall, place: Place) -> None:
-        self.calls[place] = call
+    def _wrote(self, event: Any, place: Place) -> None:
+        self.wrote[place] = event
 
     def finish(self, timeout_s: float) -> bool:
         """Say whether Kafka confirmed everything in time."""

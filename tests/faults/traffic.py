@@ -32,6 +32,9 @@ HOUR_US = 3_600_000_000
 _HOT, _AHEAD, _IDLE = 0, 1, 2
 """Partitions of calls."""
 
+SERIES = ("app", "environment", "deployment", "variant", "operation", "provider", "request_model", "traffic")
+"""What a rating has from its call."""
+
 Place = tuple[str, int, int]
 """Topic without prefix, partition, offset."""
 
