@@ -218,3 +218,52 @@ def test_dataclass_defaults_are_those_of_columns(tmp_path: Path) -> None:
         if field.name in line.events.columns and getattr(full, field.name) not in ("", []):
             value = line.events.get_column(field.name).to_list()[0]
             assert value == getattr(full, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"request_model": "a"} {"request_model": "b"}',
+        '{"request_model": "a", "request_model": "b"}',
+        '{"request_model": "a\tb"}',
+        '{"temperature": NaN}',
+        '{"guardrails": [{"name": "pii", "stage": "output", "why": "so"}]}',
+    ],
+)
+def test_lines_that_a_lenient_parser_would_take_are_looked_at_alone(line: str, tmp_path: Path) -> None:
+    """Beside an empty line, so that there are as many objects as lines."""
+    many = [call_line(n) for n in range(3_000)]
+    path = write(tmp_path / "a.jsonl", *many[:1_500], line, "", *many[1_500:])
+    assert [row for row, _, _ in refusals(path)] == [1_501]
+    assert events(read(path)).height == 3_000
+
+
+def call_line(n: int) -> str:
+    return json.dumps(CALL | {"ts_end": T0 + n, "session_id": "2026-03-01T12:00:00Z"})
+
+
+def test_text_that_is_no_text_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"%s\n" % json.dumps(CALL).encode() + b'{"request_model": "\xff"}\n')
+    assert [(row, reason) for row, reason, _ in refusals(path)] == [(2, "bad_json")]
+
+
+def test_lines_of_windows_and_a_text_like_a_time_need_no_look_at_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(json_lines, "_line_by_line")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(f"{call_line(n)}\r\n".encode() for n in range(5)))
+    assert events(read(path)).get_column("ts_end").to_list() == [T0 + n for n in range(5)]
+
+
+def test_pieces_are_read_ahead_and_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "_BYTES", 5_000)
+    path = write(tmp_path / "a.jsonl", *(call_line(n) for n in range(500)))
+    pieces = read(path)
+    assert len(pieces) > 10
+    rows = pl.concat([piece.events for piece in pieces]).get_column("_row").to_list()
+    assert rows == list(range(1, 501))
+    shares = [piece.share for piece in pieces]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1

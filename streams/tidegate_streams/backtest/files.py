@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,7 +12,8 @@ from polars.exceptions import PanicException, PolarsError
 
 from tidegate import versions
 from tidegate.errors import ConfigError
-from tidegate_streams.backtest import fitting, json_lines
+from tidegate_streams.backtest import ahead, fitting, json_lines
+from tidegate_streams.backtest.ahead import Part
 from tidegate_streams.backtest.fitting import ROW
 from tidegate_streams.backtest.pieces import Piece, identified
 
@@ -44,9 +46,9 @@ def read(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
             if head == b"PAR1":
                 yield from _parquet(path, stand_ins)
             elif head == b"Obj\x01":
-                yield from _avro(file, path, stand_ins)
+                yield from _avro(file, path, size, stand_ins)
             else:
-                yield from json_lines.read(file, str(path), size, stand_ins)
+                yield from ahead.read(json_lines.read(file, str(path), size, stand_ins))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -60,29 +62,34 @@ def _record_of(columns: Iterable[str]) -> str:
     return "Feedback" if there & {"given_by", "positive", "retracted"} else "Evaluation"
 
 
-def _piece(
+def _fitted(
     table: pl.DataFrame, record: str, first: int, stand_ins: Mapping[str, str], share: float, path: Path
-) -> Piece:
+) -> list[Piece]:
     numbered = table.with_row_index(ROW, first).cast({ROW: pl.Int64})
-    return Piece(record, *fitting.fit(identified(numbered), record, stand_ins), share, str(path))
+    return [Piece(record, *fitting.fit(identified(numbered), record, stand_ins), share, str(path))]
 
 
 def _parquet(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
     try:
-        whole = pl.scan_parquet(path, glob=False)
-        names = whole.collect_schema().names()
-        record = _record_of(names)
-        fitting.check_there(names, record, stand_ins)
-        columns = whole.select(name for name in fitting.fields(record) if name in names)
-        rows, done = whole.select(pl.len()).collect().item(), 0
-        for held in _row_groups(path):
-            # A row group is decoded at once: slices of it would be, again and again.
-            group = columns.slice(done, held).collect()
-            for table in group.iter_slices(ROWS):
-                yield _piece(table, record, done + 1, stand_ins, (done + table.height) / rows, path)
-                done += table.height
+        yield from ahead.read(_slices(path, stand_ins))
     except PolarsError as error:
         raise ConfigError(f"{path} is no Parquet file that can be read: {error}") from None
+
+
+def _slices(path: Path, stand_ins: Mapping[str, str]) -> Iterator[Part]:
+    whole = pl.scan_parquet(path, glob=False)
+    names = whole.collect_schema().names()
+    record = _record_of(names)
+    fitting.check_there(names, record, stand_ins)
+    columns = whole.select(name for name in fitting.fields(record) if name in names)
+    rows, done = whole.select(pl.len()).collect().item(), 0
+    for held in _row_groups(path):
+        # A row group is decoded at once: slices of it would be, again and again.
+        group = columns.slice(done, held).collect()
+        for table in group.iter_slices(ROWS):
+            first = done + 1
+            done += table.height
+            yield partial(_fitted, table, record, first, stand_ins, done / rows, path)
 
 
 def _row_groups(path: Path) -> list[int]:
@@ -93,19 +100,24 @@ def _row_groups(path: Path) -> list[int]:
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
-def _avro(file: IO[bytes], path: Path, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
+def _avro(file: IO[bytes], path: Path, size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
     try:
-        blocks = fastavro.block_reader(file)
-        columns = _Columns(blocks.writer_schema)
-        first = 1
-        for group in _groups(blocks):
-            table = columns.of(group)
-            yield _piece(
-                table, _record_of(table.columns), first, stand_ins, file.tell() / path.stat().st_size, path
-            )
-            first += table.height
+        yield from ahead.read(_decoded(file, path, size, stand_ins))
     except (ValueError, EOFError, PolarsError, PanicException) as error:
         raise ConfigError(f"{path}: the Avro file cannot be read: {error}") from None
+
+
+def _decoded(file: IO[bytes], path: Path, size: int, stand_ins: Mapping[str, str]) -> Iterator[Part]:
+    blocks = fastavro.block_reader(file)
+    columns = _Columns(blocks.writer_schema)
+
+    def part(group: list[Any], first: int, share: float) -> list[Piece]:
+        return _fitted(columns.of(group), columns.record, first, stand_ins, share, path)
+
+    first = 1
+    for group in _groups(blocks):
+        yield partial(part, group, first, file.tell() / size)
+        first += sum(block.num_records for block in group)
 
 
 def _groups(blocks: Iterable[Any]) -> Iterator[list[Any]]:

@@ -7,10 +7,12 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import IO, Any, NamedTuple
 
 import polars as pl
-from polars.exceptions import PolarsError
+import pyarrow as pa
+from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from tidegate import intake, versions
 from tidegate.client.rules import (
@@ -33,10 +35,14 @@ from tidegate.limits import LEAST_SHARE
 from tidegate.vocabulary import CLOSED, OTHER
 from tidegate_infra.kafka import blocks, rules
 from tidegate_streams.backtest import fitting
+from tidegate_streams.backtest.ahead import Part
 from tidegate_streams.backtest.fitting import ROW
 from tidegate_streams.backtest.pieces import MOST_NAMED, Piece, identified
 
 _BYTES = 32 << 20
+_BLOCK_BYTES = 1 << 20
+"""Of the parser: what it works on stays in the cache."""
+_HEAD_BYTES = 64 << 10
 _ALONE = 1_000
 _RECORDS = {kind: record.__name__ for kind, record in intake.KINDS.items()}
 
@@ -50,8 +56,8 @@ class Defaults(NamedTuple):
     app_version: str | None = None
 
 
-def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) -> Iterator[Piece]:
-    """Read JSON lines.
+def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) -> Iterator[Part]:
+    """Yield what has to be done to read JSON lines, part by part.
 
     Parameters
     ----------
@@ -65,42 +71,49 @@ def read(file: IO[bytes], name: str, size: int, stand_ins: Mapping[str, str]) ->
         Field -> value of events that have none.
     """
     first, done = 1, 0
-    while lines := file.readlines(_BYTES):
-        done += sum(map(len, lines))
-        for record, events, refused in _read(lines, first, stand_ins):
-            yield Piece(record, events, refused, done / max(size, done), name)
-        first += len(lines)
+    while data := file.read(_BYTES):
+        data += file.readline()
+        done += len(data)
+        lines = _lines(data)
+        yield partial(_part, data, lines, first, stand_ins, done / max(size, done), name)
+        first += lines
+
+
+def _part(
+    data: bytes, lines: int, first: int, stand_ins: Mapping[str, str], share: float, name: str
+) -> list[Piece]:
+    return [Piece(*read, share, name) for read in _read(data, lines, first, stand_ins)]
+
+
+def _lines(data: bytes) -> int:
+    return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
 _Read = tuple[str, pl.DataFrame, pl.DataFrame]
 
 
-def _read(lines: list[bytes], first: int, stand_ins: Mapping[str, str]) -> Iterator[_Read]:
+def _read(data: bytes, lines: int, first: int, stand_ins: Mapping[str, str]) -> Iterator[_Read]:
     """Read lines at once; where that fails, halve them until few are left to be looked at one by one."""
-    data, middle = b"".join(lines), len(lines) // 2
-    if (columns := _as_columns(data, first, len(lines), stand_ins)) is not None:
+    if (columns := _as_columns(data, first, lines, stand_ins)) is not None:
         yield from columns
-    elif len(lines) <= _ALONE:
+    elif lines <= _ALONE:
         yield from _line_by_line(data, first, stand_ins)
     else:
-        yield from _read(lines[:middle], first, stand_ins)
-        yield from _read(lines[middle:], first + middle, stand_ins)
+        half = data.rfind(b"\n", 0, len(data) // 2) + 1 or data.find(b"\n") + 1
+        before = _lines(data[:half])
+        yield from _read(data[:half], before, first, stand_ins)
+        yield from _read(data[half:], lines - before, first + before, stand_ins)
 
 
 def _as_columns(data: bytes, first: int, lines: int, stand_ins: Mapping[str, str]) -> list[_Read] | None:
     """Read all lines at once; None when there is anything about them that only a look at each can tell."""
-    try:
-        table = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
-    except (PolarsError, pl.exceptions.PanicException):
-        return None
-    if table.height != lines:
+    table = _table(data, lines)
+    if table is None:
         return None
     table = table.with_row_index(ROW, first).cast({ROW: pl.Int64})
     if "type" not in table.columns:
         table = table.with_columns(pl.lit("call").alias("type"))
     elif table.schema["type"] != pl.String:
-        return None
-    if not _are_texts(table, data):
         return None
     read = []
     for (kind,), part in (
@@ -120,6 +133,58 @@ def _as_columns(data: bytes, first: int, lines: int, stand_ins: Mapping[str, str
             return None
         read.append((record, events, refused))
     return read
+
+
+def _table(data: bytes, lines: int) -> pl.DataFrame | None:
+    """Parse lines that hold one object each; None when any does not, or holds a type of value amiss."""
+    between = data.count(b"}\n{") + (data.count(b"}\r\n{") if b"\r" in data else 0)
+    if between != lines - 1:
+        return None
+    try:
+        if not data.isascii():
+            # The parser takes text as it comes, and its columns would hold what is none.
+            data.decode()
+        table = read_json(
+            pa.BufferReader(data),
+            ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            ParseOptions(explicit_schema=_types(data[:_HEAD_BYTES]), unexpected_field_behavior="infer"),
+        )
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+    return None if table.num_rows != lines else pl.DataFrame(pl.from_arrow(table)).rechunk()
+
+
+def _types(head: bytes) -> pa.Schema:
+    """Types of the contract for the fields that some lines have: a text is not to be taken for a time."""
+    named = {key.decode() for key in re.findall(rb'"(\w+)"\s*:', head)}
+    texts = {key.decode() for key in re.findall(rb'"(\w+)"\s*:\s*"', head)}
+    return pa.schema(
+        {
+            name: pa.string() if name in TIMES & texts else kind
+            for name, kind in _known_types().items()
+            if name in named
+        }
+    )
+
+
+@cache
+def _known_types() -> dict[str, pa.DataType]:
+    """Field -> its type, of those that have one type in all records."""
+    types: dict[str, set[pa.DataType]] = {"type": {pa.string()}}
+    for record in _RECORDS.values():
+        for field in fields_of(fitting.RECORDS[record]):
+            types.setdefault(field.name, set()).add(_type(field))
+    return {name: next(iter(one)) for name, one in types.items() if len(one) == 1 and None not in one}
+
+
+def _type(field: Field) -> pa.DataType | None:
+    if field.element is str:
+        return pa.list_(pa.string())
+    if field.element is not None:
+        inner = pa.struct({one.name: kind for one in fields_of(field.element) if (kind := _type(one))})
+        return pa.list_(inner) if list in field.types else inner
+    scalars = {str: pa.string(), bool: pa.bool_(), float: pa.float64(), int: pa.int64()}
+    return next((scalars[kind] for kind in scalars if kind in field.types), None)
 
 
 def _is_in_order(table: pl.DataFrame, cls: type) -> bool:
@@ -178,15 +243,6 @@ def _have_a_target(table: pl.DataFrame, cls: type) -> bool:
         return True
     given = [pl.col(name).fill_null("") != "" for name in TARGETS[cls] if name in table.columns]
     return bool(given) and bool(table.select((pl.sum_horizontal(given) == 1).all()).item())
-
-
-def _are_texts(table: pl.DataFrame, data: bytes) -> bool:
-    """Whether no number or truth value stands where some lines have a text: a column makes texts of all."""
-    like = r"^(-?\d|true$|false$)"
-    doubtful = [c.name for c in table if c.dtype == pl.String and c.str.contains(like).any()]
-    if not doubtful:
-        return True
-    return re.search(rb'"(?:%b)"\s*:\s*[-\dtf]' % "|".join(doubtful).encode(), data) is None
 
 
 def _line_by_line(data: bytes, first: int, stand_ins: Mapping[str, str]) -> Iterator[_Read]:
