@@ -114,7 +114,7 @@ def judge(metrics: str, baseline: Observations, candidate: Observations, size: i
         seen += shown["candidate"].calls if "candidate" in shown else 0
         if state.state in ("promoting", "rolling_back"):
             break
-    judgement = findings.judge(state)
+    judgement = findings.judge(state)["candidate"]
     decided = {"promoting": "promoted", "rolling_back": "rolled back"}
     return Judged(
         decided.get(state.state, "undecided"),

@@ -77,9 +77,9 @@ def signed(value: int) -> int:
 def assign(command: DeploymentCommand, unit: str) -> Assignment:
     """Return the variant that a command gives to a unit.
 
-    The upper half of the hash decides between baseline and candidates, the lower half among candidates:
-    raising the candidates' share by any factor moves units from the baseline to a candidate and no other
-    way, and with several candidates in constant proportion none changes between them.
+    The lower half of the hash says which candidate a unit may get, the upper half whether it gets it or the
+    baseline: raising shares moves units from the baseline to a candidate and no other way, giving up a
+    candidate moves its own units to the baseline and nobody else.
     """
     value = assignment_hash(command.salt, unit)
     weight = choose(command.weights, value)
@@ -111,14 +111,22 @@ def mirror(command: DeploymentCommand, unit: str) -> Assignment | None:
 def choose(weights: list[Weight], value: int) -> Weight:
     """Return the weight under a 64-bit hash; `unusable` must have found nothing wrong with them."""
     candidates = [w for w in weights if w.role != _BASELINE]
-    share_bp = sum(w.weight_bp for w in candidates)
-    if (value >> 32) * WHOLE_BP >> 32 >= share_bp:
+    place_bp, lower = (value >> 32) * WHOLE_BP >> 32, value & 0xFFFF_FFFF
+    n = len(candidates)
+    if all(w.weight_bp * n <= WHOLE_BP for w in candidates):
+        own = candidates[lower * n >> 32] if n else None
+        if own is not None and place_bp < own.weight_bp * n:
+            return own
         return next(w for w in weights if w.role == _BASELINE)
-    place_bp = (value & 0xFFFF_FFFF) * share_bp >> 32
+    # One has more than an even part of everything: then they divide their share as it is divided.
+    share_bp = sum(w.weight_bp for w in candidates)
+    if place_bp >= share_bp:
+        return next(w for w in weights if w.role == _BASELINE)
+    within_bp = lower * share_bp >> 32
     for weight in candidates:
-        if place_bp < weight.weight_bp:
+        if within_bp < weight.weight_bp:
             return weight
-        place_bp -= weight.weight_bp
+        within_bp -= weight.weight_bp
     raise AssertionError("the candidates' weights sum to their share")
 
 

@@ -112,7 +112,7 @@ def test_the_hash_follows_the_plan_and_not_its_comments():
         ("kind: Rollout", "kind: Rollout\nfilters: []", 3, 1, "filters", "filters is not there yet"),
         ("role: baseline", "role: candidate", 9, 3, "variants", "no variant is the baseline"),
         ("role: baseline", "role: base", 10, 11, "variants.march.role", "use one of baseline, candidate"),
-        ("gpt-4-0613", "gpt-4-0314", 9, 3, "variants", "a rollout onto itself decides nothing"),
+        ("gpt-4-0613", "gpt-4-0314", 12, 3, "variants.june", "a rollout onto itself decides nothing"),
         ("weight: 25%", "weight: 5%", 17, 13, "steps[1].weight", "5% does not increase on 5%"),
         ("weight: 25%", "weight: 0.25", 17, 13, "steps[1].weight", "write it in percent, such as 10%"),
         ("weight: 25%", "weight: 100%", 17, 13, "steps[1].weight", "above 0% and below 100%"),

@@ -74,6 +74,17 @@ def test_candidates_raised_in_proportion_take_no_units_from_each_other(
     assert after == before or before == "stable"
 
 
+@given(hashes, st.integers(2, 6), st.integers(0, 5))
+def test_giving_up_a_candidate_moves_its_units_to_the_baseline_and_nobody_else(
+    value: int, n: int, gone: int
+) -> None:
+    each, gone = 9_000 // n, gone % n
+    left = [0 if i == gone else each for i in range(n)]
+    before = choose(weights(10_000 - n * each, *[each] * n), value).variant
+    after = choose(weights(10_000 - sum(left), *left), value).variant
+    assert after == ("stable" if before == f"v{gone + 1}" else before)
+
+
 @given(hashes, st.lists(st.integers(0, 5_000), min_size=1, max_size=2))
 def test_every_hash_has_a_variant_and_none_without_weight(value: int, candidates_bp: list[int]) -> None:
     chosen = choose(weights(10_000 - sum(candidates_bp), *candidates_bp), value)

@@ -133,7 +133,7 @@ def test_each_record_is_looked_at_once_with_its_pane_or_when_late_beside_it_and_
             ),
             np.zeros(emix.N_POINTS),
         )
-        assert np.allclose(deployment.evidence[name].curves[0], added, atol=1e-9)
+        assert np.allclose(deployment.evidence["v2"][name].curves[0], added, atol=1e-9)
 
 
 def compared(variants, name):

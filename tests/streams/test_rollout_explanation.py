@@ -14,7 +14,7 @@ POINTS = {"margin_kind": "absolute", "rollback_margin": 0.01, "promotion_margin"
 
 
 def listed(drive: Drive) -> dict[str, bool]:
-    return {one.text: one.met for one in conditions(drive.state.plan, drive.progress)}
+    return {one.text: one.met for one in conditions(drive.state.plan, drive.progress, "june")}
 
 
 def test_it_says_the_stream_s_own_sentences_and_the_figures() -> None:
@@ -78,7 +78,7 @@ def test_all_conditions_are_met_by_the_look_before_a_promotion() -> None:
         before = listed(drive)
         drive.serve(1)
     assert sum(not met for met in before.values()) <= 1
-    assert conditions(drive.state.plan, drive.progress) == []
+    assert conditions(drive.state.plan, drive.progress, "june") == []
     assert lines(drive.state.plan, drive.progress)[-1].startswith("It has ended: ")
 
 

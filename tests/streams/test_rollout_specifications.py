@@ -61,7 +61,7 @@ def test_a_withdrawn_specification_is_aborted_and_a_finished_one_left_as_it_is()
         ({"strategy": "big_bang"}, "strategy big_bang is not there yet: use canary or"),
         (
             {"variants": [Variant(name="june", role="candidate")]},
-            "one candidate, here are candidate",
+            "one candidate or more, here are candidate",
         ),
         ({"steps": []}, "there are no steps"),
         ({"metrics": [rate(muted=True)]}, "no metric has effect"),

@@ -171,11 +171,11 @@ def test_a_rollout_that_no_call_ever_obeys_ends_inconclusive():
 def test_ties_go_back_to_the_baseline():
     """Harm and safety together cannot be had from one curve; evidence that claims both is rolled back."""
     drive = Drive(rollout(steps=[Step(weight_bp=5_000)], metrics=[rate(promotion_margin=1.11)])).serve(5)
-    torn = drive.state.evidence["error_rate"]
+    torn = drive.state.evidence["june"]["error_rate"]
     curves = torn.curves.copy()
     curves[:, 1:13] += 50
     curves[:, 14:26] += 50
-    drive.state = replace(drive.state, evidence={"error_rate": replace(torn, curves=curves)})
+    drive.state = replace(drive.state, evidence={"june": {"error_rate": replace(torn, curves=curves)}})
     drive.look()
     assert drive.command.action == "rollback"
     assert drive.command.evidence[0].log_e_promotion > np.log(20)

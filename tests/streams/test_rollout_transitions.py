@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.streams.drive import START, Drive, action, rate, reached, rollout
 
-from tidegate.records import DeploymentStatus, Freeze, Step
+from tidegate.records import DeploymentStatus, Freeze, Step, Variant
 from tidegate_streams.rollouts import machine
-from tidegate_streams.rollouts.findings import event_of
+from tidegate_streams.rollouts.findings import finding_of
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.transitions import ACTIONS, FINISHED, LIVE, MOVING, NEW, STATES, TRANSITIONS
@@ -26,6 +26,7 @@ BETTER = after(
     VariantPane(rates={"error_rate": (1_000, 50)}),
     VariantPane(),
 )
+JULY = Variant(name="july", role="candidate", request_model="c")
 HELD_FOR = {"holding": ("approval", "time", "person", "split", "loss")}
 
 
@@ -54,17 +55,38 @@ def judgements():
         )
 
 
+def of_one():
+    return [{"june": one} for one in judgements()]
+
+
+def of_both():
+    """What a look may say of two candidates: of the second, harm, safety or nothing."""
+    some = list(judgements())
+    others = (
+        some[0],
+        next(one for one in some if one.safe),
+        next(one for one in some if not (one.safe or one.harmful)),
+    )
+    return [{"june": one, "july": other} for one in some for other in others]
+
+
 def standings(state):
     """A state in all conditions that a look tells apart."""
-    for strategy, policy, approval, frozen in itertools.product(
-        ("canary", "rolling", "shadow", "ab"), ("hold", "rollback", "promote"), (False, True), (False, True)
+    for (strategy, several), policy, approval, frozen in itertools.product(
+        (("canary", False), ("rolling", False), ("shadow", False), ("ab", False), ("ab", True)),
+        ("hold", "rollback", "promote"),
+        (False, True),
+        (False, True),
     ):
+        if several and policy == "promote":
+            continue
         steps = [Step(weight_bp=6_000, min_calls=10, approval=approval), Step(weight_bp=7_000, min_calls=10)]
         spec = rollout(
             strategy=strategy,
             on_inconclusive=policy,
             steps=steps,
             freezes=[Freeze(starts_at=START, ends_at=FINISH_US + 1)] if frozen else [],
+            variants=[*rollout().variants, *([JULY] if several else [])],
         )
         for step, held_for, uneven, exposed in itertools.product(
             range(2),
@@ -78,10 +100,10 @@ def standings(state):
                 step=step,
                 anchored=exposed,
                 held_for=held_for,
-                evidence={"error_rate": BETTER},
+                evidence={new: {"error_rate": BETTER} for new in ("june", "july")},
                 split=Split(total=np.full((2, 16), 50.0 if uneven else 0.0)),
-                step_calls={"june": 99 * exposed},
-                totals={"june": VariantPane(calls=99)},
+                step_calls={"june": 99 * exposed, "july": 99 * exposed},
+                totals={new: VariantPane(calls=99) for new in ("june", "july")},
             )
 
 
@@ -90,10 +112,13 @@ def test_a_look_finds_only_what_is_in_the_table_and_all_of_it():
     waiting = [("initialising", Drive(rollout(paused=True)))]
     found = set()
     for name, drive in [*moving, *waiting]:
-        for state, judgement in itertools.product(standings(drive.state), judgements()):
-            for now_us in (state.settled_us - 1, state.settled_us + 10_000_000, FINISH_US):
-                if event := event_of(state, judgement, now_us):
-                    found.add((name, event))
+        for state in standings(drive.state):
+            told = of_both() if len(state.tried) > 1 else of_one()
+            times_us = (state.settled_us - 1, state.settled_us + 10_000_000, FINISH_US)
+            for judged, now_us in itertools.product(told, times_us):
+                if finding := finding_of(state, judged, now_us):
+                    found.add((name, finding.event))
+                    assert {*finding.about} <= {*state.tried}
     assert found == {(state, event) for state, event in TRANSITIONS if event in OF_LOOKS}
 
 
@@ -127,6 +152,7 @@ def test_the_table_leads_from_a_start_to_every_state_and_nowhere_else():
     assert [key for key in TRANSITIONS if key[0] in FINISHED] == [("succeeded", "rollback")]
     for state in LIVE:
         assert TRANSITIONS[state, "harm"].state == "rolling_back"
+        assert TRANSITIONS[state, "dropped"].state == state
     commands = {transition.action for transition in TRANSITIONS.values()} - {None}
     assert commands == {
         "start",
@@ -138,4 +164,5 @@ def test_the_table_leads_from_a_start_to_every_state_and_nowhere_else():
         "resume",
         "abort",
         "conclude",
+        "drop",
     }

@@ -45,6 +45,10 @@ ExpiresIn = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="Void when it was not taken up by then.")
 ]
 
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="CANDIDATE", help="Of several candidates, the one to promote or to give up."),
+]
 Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the stream to refuse it.")
 ]
@@ -60,6 +64,7 @@ def _command(action: str) -> Callable[..., None]:
     def act(
         name: Name,
         reason: Why = "no reason given",
+        target: Target = None,
         expected_revision: ExpectedRevision = None,
         expires_in: ExpiresIn = None,
         wait: Wait = 3,
@@ -86,23 +91,25 @@ def _command(action: str) -> Callable[..., None]:
             key=key,
             generation=specs[key].generation,
             action=action,
+            target=target,
             expected_revision=view["revision"] if expected_revision is None else expected_revision,
             actor=actor(),
             reason=reason,
             ts=now_us,
             expires_at=None if expires_in is None else now_us + round(expires_in * 1e6),
         )
-        target = f"{view['name']} of {key} on {settings.said(settings.kafka)}"
+        of = f"{target} in " if target else ""
+        what = f"{of}{view['name']} of {key} on {settings.said(settings.kafka)}"
         if dry_run:
-            say(f"would {action} {target}, which is {view['state']}")
+            say(f"would {action} {what}, which is {view['state']}")
             write(codec.as_json(record))
             return
-        agreed(f"{action.capitalize()} {target}, which is {view['state']}?", yes=yes)
+        agreed(f"{action.capitalize()} {what}, which is {view['state']}?", yes=yes)
         rollout_log.act(settings, record)
         answer = rollout_log.refusal(settings, record, wait) if wait else None
         if answer is not None:
-            raise Refused(f"{target}: {action} was {answer.status}: {answer.detail}")
-        say(f"recorded: {action} {target} by {record.actor}; `tidegate rollout status {view['name']}`")
+            raise Refused(f"{what}: {action} was {answer.status}: {answer.detail}")
+        say(f"recorded: {action} {what} by {record.actor}; `tidegate rollout status {view['name']}`")
         if as_json:
             write(to_json(codec.as_dict(record)))
 

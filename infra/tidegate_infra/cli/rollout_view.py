@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tidegate.errors import ConfigError
@@ -202,8 +202,10 @@ def lines(view: Mapping[str, Any]) -> list[str]:
     if view["exposure"]:
         said.append(_NOT_COMPARED)
     if view["metrics"]:
-        said += ["", *table([_metric_row(metric) for metric in view["metrics"]], _METRIC_COLUMNS)]
-        said += ["", *legend(view["metrics"][0]), ""]
+        several = len({metric["candidate"] for metric in view["metrics"]}) > 1
+        columns = ("candidate", *_METRIC_COLUMNS) if several else _METRIC_COLUMNS
+        said += ["", *table([_metric_row(metric) for metric in view["metrics"]], columns)]
+        said += ["", *legend(view["metrics"]), ""]
         said += [metric["sentence"] for metric in view["metrics"]]
     return said
 
@@ -219,9 +221,11 @@ LEAST_ODDS, MOST_ODDS = 1 / 20, 20.0
 """Ends of the grid that odds ratios are looked for on: an estimate at an end lies there or beyond."""
 
 
-def legend(metric: Mapping[str, Any]) -> list[str]:
+def legend(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what the figures of the table are, and which variant comes first."""
-    base, new = metric["n"]
+    base, new = metrics[0]["n"]
+    if any(metric["candidate"] != new for metric in metrics):
+        new = "the candidate"
     return [
         f"n, events           {base} / {new}",
         f"estimate, interval  odds of a bad event with {new}, divided by those with {base}: 1 is alike,",
@@ -246,6 +250,7 @@ def _odds(ratio: float) -> str:
 
 def _metric_row(metric: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "candidate": metric["candidate"],
         "metric": metric["name"],
         "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
         "n": _pair(metric["n"]),

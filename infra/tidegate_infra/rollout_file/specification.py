@@ -57,7 +57,7 @@ def specification(root: Element, text: str) -> Rollout:
     top.required("kind", quantities.one_of("Rollout"), "Rollout")
     head = _head(top)
     strategy = top.optional("strategy", quantities.one_of(*STRATEGIES), "canary")
-    variants = _variants(top)
+    variants = _variants(top, strategy)
     steps = steps_of(top, strategy)
     metrics = _metrics(top, strategy)
     alphas = _alphas(top)
@@ -95,6 +95,9 @@ def specification(root: Element, text: str) -> Rollout:
     ends = top.take("onInconclusive")
     if strategy == "shadow" and ends is not None and spec.on_inconclusive == "promote":
         ends.complain("a shadow promotes nobody: write hold or rollback")
+    several = sum(variant.role == "candidate" for variant in variants)
+    if ends is not None and several > 1 and spec.on_inconclusive == "promote":
+        ends.complain(f"of {several} candidates it cannot promote one undecided: write hold or rollback")
     least_us = sum(step.min_duration_us for step in steps)
     if least_us >= spec.max_duration_us:
         (top.take("maxDuration") or top.key("steps")).complain(
@@ -146,7 +149,7 @@ def _freezes(top: Section) -> list[Freeze]:
     return freezes
 
 
-def _variants(top: Section) -> list[Variant]:
+def _variants(top: Section, strategy: str) -> list[Variant]:
     element = top.take("variants")
     if element is None:
         top.element.complain("variants is missing: add one with `role: baseline`, one with `role: candidate`")
@@ -155,21 +158,28 @@ def _variants(top: Section) -> list[Variant]:
     variants = [variant for key, value in section if (variant := _variant(section.key(key), key, value))]
     if len(variants) < len(list(section)):
         return variants
-    for role in ("baseline", "candidate"):
-        names = [variant.name for variant in variants if variant.role == role]
+    named = {role: [one.name for one in variants if one.role == role] for role in ("baseline", "candidate")}
+    for role, names in named.items():
         if not names:
             element.complain(f"no variant is the {role}: give one `role: {role}`")
             return variants
-        if len(names) > 1:
-            element.complain(f"{' and '.join(names)} are each the {role}: a rollout has one, choose")
-            return variants
-    definitions = [_definition(variant) for variant in variants]
-    if len(definitions) == 2 and definitions[0] == definitions[1] and any(definitions[0]):
-        first, second = (variant.name for variant in variants)
+    if len(named["baseline"]) > 1:
         element.complain(
-            f"{first} and {second} are the same thing: a rollout onto itself decides nothing, "
-            f"change what the candidate should change"
+            f"{' and '.join(named['baseline'])} are each the baseline: a rollout has one, choose"
         )
+    if len(named["candidate"]) > 1 and strategy != "ab":
+        element.complain(
+            f"{' and '.join(named['candidate'])} are each the candidate: {strategy} brings in one, because "
+            f"every step asks whether it gets more; compare them by `strategy: ab` first"
+        )
+    alike: dict[tuple[str | None, ...], str] = {}
+    for variant in variants:
+        first = alike.setdefault(_definition(variant), variant.name)
+        if first != variant.name and any(_definition(variant)):
+            section.key(variant.name).complain(
+                f"{first} and {variant.name} are the same thing: a rollout onto itself decides nothing, "
+                f"change what the candidate should change"
+            )
     return variants
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tidegate.errors import ConfigError
 from tidegate.records import Evidence, Rollout
 from tidegate_streams.backtest.outcome import Outcome
+from tidegate_streams.rollouts.variants import alphas, candidates
 
 _INCHES = (11.0, 2.2)
 """Width of the picture, and height of a metric."""
@@ -60,17 +61,18 @@ def draw(figures: Any, outcome: Outcome, path: Path) -> None:
 def _figure(figures: Any, outcome: Outcome) -> Any:
     spec = outcome.spec
     width, height = _INCHES
-    rows = len(spec.metrics)
+    shown = [(one.name, metric.name) for one in candidates(spec) for metric in spec.metrics]
+    rows = len(shown)
     figure = figures.Figure((width, height * rows + 1), layout="constrained")
     figure.suptitle(f"{spec.name} ({spec.tenant}/{spec.environment}/{spec.deployment})")
     axes = figure.subplots(rows, 2, squeeze=False, sharex=True)
     start_us = outcome.commands[0].ts if outcome.commands else outcome.looks[0].at_us
     minutes = [(look.at_us - start_us) / 60e6 for look in outcome.looks]
-    for row, metric in enumerate(spec.metrics):
-        found = [_of(look.evidence, metric.name) for look in outcome.looks]
+    for row, (candidate, metric) in enumerate(shown):
+        found = [_of(look.evidence, candidate, metric) for look in outcome.looks]
         _e_values(axes[row][0], minutes, found, spec)
         _intervals(axes[row][1], minutes, found)
-        axes[row][0].set_ylabel(metric.name)
+        axes[row][0].set_ylabel(metric if rows == len(spec.metrics) else f"{candidate}: {metric}")
         for side in axes[row]:
             for command in outcome.commands:
                 side.axvline((command.ts - start_us) / 60e6, color=_GREY, linewidth=0.8, linestyle=":")
@@ -86,8 +88,8 @@ def _figure(figures: Any, outcome: Outcome) -> Any:
     return figure
 
 
-def _of(evidence: list[Evidence], metric: str) -> Evidence | None:
-    return next((row for row in evidence if row.metric == metric), None)
+def _of(evidence: list[Evidence], candidate: str, metric: str) -> Evidence | None:
+    return next((row for row in evidence if (row.candidate, row.metric) == (candidate, metric)), None)
 
 
 def _e_values(axes: Any, minutes: list[float], found: list[Evidence | None], spec: Rollout) -> None:
@@ -95,8 +97,9 @@ def _e_values(axes: Any, minutes: list[float], found: list[Evidence | None], spe
     safety = [_log10(row.log_e_promotion if row else None) for row in found]
     axes.plot(minutes, harm, color=_BAD, label="for harm")
     axes.plot(minutes, safety, color=_GOOD, label="against harm")
-    axes.axhline(-math.log10(spec.alpha_rollback), color=_BAD, linewidth=0.8, linestyle="--")
-    axes.axhline(-math.log10(spec.alpha_promotion), color=_GOOD, linewidth=0.8, linestyle="--")
+    alpha = alphas(spec)
+    axes.axhline(-math.log10(alpha.rollback), color=_BAD, linewidth=0.8, linestyle="--")
+    axes.axhline(-math.log10(alpha.promotion), color=_GOOD, linewidth=0.8, linestyle="--")
 
 
 def _log10(log_e: float | None) -> float:

@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 from tidegate.records import RolloutAction
-from tidegate_streams.rollouts import freezes, outputs, reasons
-from tidegate_streams.rollouts.findings import event_of, judge
+from tidegate_streams.rollouts import freezes, outputs, reasons, refusals
+from tidegate_streams.rollouts.findings import finding_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
 from tidegate_streams.rollouts.outputs import Position
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.transitions import ACTIONS, TRANSITIONS
+
+_OF_ONE = ("promote", "rollback")
+"""Actions that may name one of several candidates."""
 
 
 def act(state: State, action: RolloutAction, at: Position) -> tuple[State, Outputs]:
@@ -17,23 +20,27 @@ def act(state: State, action: RolloutAction, at: Position) -> tuple[State, Outpu
     now_us = action.ts if at.watermark_us is None else at.watermark_us
     state = replace(state, acted=state.acted | {action.action_id})
     if action.expires_at is not None and at.watermark_us is not None and at.watermark_us >= action.expires_at:
-        detail = reasons.expired(action)
+        detail = refusals.expired(action)
         return state, [outputs.refusal(state, action.action_id, "expired", detail, now_us)]
     problem = _objection(state, action, now_us)
     if problem:
         return state, [outputs.refusal(state, action.action_id, "rejected", problem, now_us)]
     if action.action == "approve":
         state = replace(state, approved={**state.approved, state.step: action.expires_at})
+    about: tuple[str, ...] = (action.target,) if action.target else ()
+    others = {*state.tried}.difference(about)
+    event = "dropped" if action.action == "rollback" and about and others else action.action
     reason = reasons.of_action(action, state, judge(state))
-    state, published = follow(
-        state, action.action, at, now_us, reason, actor=action.actor, actor_kind="human"
-    )
+    state, published = follow(state, event, at, now_us, reason, about, actor=action.actor, actor_kind="human")
     if action.action == "approve" and state.held_for == "approval":
-        judgement = judge(state)
-        event = event_of(state, judgement, state.looked_until_us or now_us)
-        if event is not None:
-            reason = f"{reasons.of_look(event, state, judgement, now_us)} {reasons.approved_by(action)}"
-            state, followed = follow(state, event, at, now_us, reason, actor=action.actor, actor_kind="human")
+        judgements = judge(state)
+        finding = finding_of(state, judgements, state.looked_until_us or now_us)
+        if finding is not None:
+            event, about = finding
+            reason = f"{reasons.of_look(finding, state, judgements, now_us)} {reasons.approved_by(action)}"
+            state, followed = follow(
+                state, event, at, now_us, reason, about, actor=action.actor, actor_kind="human"
+            )
             published += followed
     return state, published
 
@@ -42,35 +49,39 @@ def _objection(state: State, action: RolloutAction, now_us: int) -> str | None:
     """Why an action is not carried out, in a sentence; None when it is."""
     spec = state.plan
     if action.generation < spec.generation:
-        return reasons.stale(action.generation, spec.generation)
+        return refusals.stale(action.generation, spec.generation)
     if action.expected_revision is not None and action.expected_revision != state.revision:
-        return reasons.other_revision(action.expected_revision, state.revision)
+        return refusals.other_revision(action.expected_revision, state.revision)
     if action.action not in ACTIONS:
-        return reasons.unknown_action(action.action, ACTIONS)
-    if action.target:
-        return reasons.needless_target(action)
+        return refusals.unknown_action(action.action, ACTIONS)
+    if action.target and action.action not in _OF_ONE:
+        return refusals.needless_target(action)
+    if action.target and action.target not in state.tried:
+        return refusals.unknown_target(action, state.tried)
     if (state.state, action.action) not in TRANSITIONS:
-        return reasons.impossible(action.action, state.state)
+        return refusals.impossible(action.action, state.state)
+    if action.action == "promote" and not action.target and len(state.tried) > 1:
+        return refusals.missing_target(state.tried)
     if state.held_for == "loss" and action.action not in ("rollback", "abort", "promote"):
-        return reasons.needs_evidence(action)
+        return refusals.needs_evidence(action)
     waits_to_start = state.started_us is None
     if action.action == "promote" and not STRATEGIES[spec.strategy].serves:
-        return reasons.serves_nobody(spec)
+        return refusals.serves_nobody(spec)
     end_us = freezes.until(spec.freezes, now_us)
     if end_us is not None and (
         action.action in ("advance", "promote") or (action.action == "resume" and waits_to_start)
     ):
-        return reasons.frozen(action, end_us)
+        return refusals.frozen(action, end_us)
     if action.action == "pause" and state.held_for == "person":
-        return reasons.already_paused()
+        return refusals.already_paused()
     if action.action == "pause" and waits_to_start:
-        return reasons.thaws_by_itself()
+        return refusals.thaws_by_itself()
     if action.action == "resume" and state.state == "initialising" and not waits_to_start:
-        return reasons.impossible(action.action, state.state)
+        return refusals.impossible(action.action, state.state)
     if action.action == "advance" and waits_to_start:
-        return reasons.not_started()
+        return refusals.not_started()
     if action.action == "advance" and state.step == len(spec.steps) - 1:
-        return reasons.last_step()
+        return refusals.last_step()
     return None
 
 
@@ -100,5 +111,5 @@ def expire(state: State, at: Position) -> tuple[State, Outputs]:
         acted=state.acted | {action.action_id for action in over},
     )
     return state, [
-        outputs.refusal(state, one.action_id, "expired", reasons.expired(one), now_us) for one in over
+        outputs.refusal(state, one.action_id, "expired", refusals.expired(one), now_us) for one in over
     ]

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from tidegate.records import DecisionMetric, Rollout
 from tidegate_streams.rollouts import verdicts, words
-from tidegate_streams.rollouts.outputs import FULL_BP, baseline
 from tidegate_streams.rollouts.reference import BLOCK_US, Reference
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
+from tidegate_streams.rollouts.strategies import STRATEGIES
+from tidegate_streams.rollouts.variants import FULL_BP, alphas, baseline, candidates, each_bp
 from tidegate_streams.rollouts.verdicts import Comparison
 from tidegate_streams.statistics import emix, forecast
 from tidegate_streams.statistics.emix import Floats
@@ -39,8 +39,8 @@ def doubt(spec: Rollout, usual: Reference, until_us: int | None) -> str | None:
     Returns
     -------
     str or None
-        Of each metric that decides the calls it needs if the candidate is like the baseline, and those that
-        the longest duration brings. Metrics with fewer than 100 observations are left out.
+        Of each metric that decides the calls it needs if every candidate is like the baseline, and those
+        that the longest duration brings. Metrics with fewer than 100 observations are left out.
     """
     if STRATEGIES[spec.strategy].end == "unharmed" or until_us is None or not usual.blocks:
         return None
@@ -68,9 +68,9 @@ def doubt(spec: Rollout, usual: Reference, until_us: int | None) -> str | None:
 
 
 def _lengths(spec: Rollout, per_us: float) -> Iterator[float]:
-    """Calls of both variants that each step takes at least."""
-    for step in spec.steps:
-        share = share_bp(spec.strategy, step) / FULL_BP
+    """Calls of all variants that each step takes at least."""
+    for number, step in enumerate(spec.steps):
+        share = each_bp(spec, number) / FULL_BP
         yield max(step.min_calls / share, step.min_duration_us * per_us)
 
 
@@ -78,10 +78,11 @@ def _problem(
     spec: Rollout, metric: DecisionMetric, past: VariantPane, lengths: list[float], brought: float
 ) -> str | None:
     """Say how many calls a metric needs, where they are more than there will be."""
-    shares = [share_bp(spec.strategy, step) / FULL_BP for step in spec.steps]
+    shares = [each_bp(spec, number) / FULL_BP for number in range(len(spec.steps))]
+    others = len(candidates(spec)) - 1
     most: float = 0
     for comparison in verdicts.comparisons(metric):
-        growths = [_growth(metric, comparison, past, share) for share in shares]
+        growths = [_growth(metric, comparison, past, share, 1 - others * share) for share in shares]
         stages = [
             Stage(length, growth)
             for length, growth in zip([*lengths, math.inf], growths, strict=True)
@@ -89,15 +90,20 @@ def _problem(
         ]
         if not stages:
             continue
-        needed = forecast.until_promotion_through(stages, spec.alpha_promotion)
+        needed = forecast.until_promotion_through(stages, alphas(spec).promotion)
         if needed is None:
             return f"{metric.name} never excludes harm beyond {words.margin(metric, metric.promotion_margin)}"
         most = max(most, needed)
     return f"{metric.name} needs about {most:,.0f} calls" if most > brought else None
 
 
-def _growth(metric: DecisionMetric, test: Comparison, past: VariantPane, share: float) -> Floats | None:
-    """Expected evidence by a call if the candidate is like the baseline; None where nobody can say."""
+def _growth(
+    metric: DecisionMetric, test: Comparison, past: VariantPane, share: float, compared: float
+) -> Floats | None:
+    """Expected evidence by a call if a candidate is like the baseline; None where nobody can say.
+
+    `share` is the candidate's of all calls, `compared` that of the candidate and the baseline together.
+    """
     log_psi = emix.points(0.0, 0.0)
     if metric.margin_kind == "odds":
         log_psi = emix.points(math.log(metric.rollback_margin), math.log(metric.promotion_margin))
@@ -116,9 +122,9 @@ def _growth(metric: DecisionMetric, test: Comparison, past: VariantPane, share: 
         rates = usual, usual
     base, new = rates if test.direction > 0 else (1 - rates[0], 1 - rates[1])
     if test.quantile is not None or metric.margin_kind == "odds":
-        by_unit = forecast.of_odds(base, new, share, log_psi)
+        by_unit = forecast.of_odds(base, new, share / compared, log_psi)
     else:
         lines = (line(metric.margin_kind, m) for m in (metric.rollback_margin, metric.promotion_margin))
-        by_unit = forecast.of_lines(base, new, share, *lines)
-    growth: Floats = by_unit * (n / past.calls)
+        by_unit = forecast.of_lines(base, new, share / compared, *lines)
+    growth: Floats = by_unit * compared * (n / past.calls)
     return growth if growth.any() else None

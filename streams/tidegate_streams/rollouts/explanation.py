@@ -8,8 +8,8 @@ from tidegate.records import DecisionMetric, Evidence, Rollout, RolloutProgress
 from tidegate_infra.cli.output import table
 from tidegate_infra.cli.rollout_view import ENDED, legend, odds, shown, weights_text
 from tidegate_streams.rollouts import freezes, words
-from tidegate_streams.rollouts.outputs import baseline, candidate
-from tidegate_streams.rollouts.strategies import STRATEGIES, share_bp
+from tidegate_streams.rollouts.strategies import STRATEGIES
+from tidegate_streams.rollouts.variants import baseline, candidates, each_bp
 
 
 class Condition(NamedTuple):
@@ -39,17 +39,31 @@ def explained(spec: Rollout, progress: RolloutProgress | None) -> dict[str, Any]
     """
     current = progress if progress and progress.generation == spec.generation else None
     return shown(spec, progress) | {
-        "to_promote": [one._asdict() for one in conditions(spec, current)] if current else [],
+        "to_promote": [
+            {"candidate": new} | one._asdict()
+            for new in tried(spec, current)
+            for one in conditions(spec, current, new)
+        ]
+        if current
+        else [],
         "alpha": {"rollback": spec.alpha_rollback, "promotion": spec.alpha_promotion},
     }
 
 
-def conditions(spec: Rollout, progress: RolloutProgress) -> list[Condition]:
-    """List what must be so before the candidate is promoted; nothing when the rollout has ended."""
+def conditions(spec: Rollout, progress: RolloutProgress, new: str) -> list[Condition]:
+    """List what must be so before a candidate is promoted; nothing when the rollout has ended."""
     if progress.state in ENDED:
         return []
-    parts = _held, _served, _certain, _better
-    return [condition for part in parts for condition in part(spec, progress)]
+    parts = _served, _certain, _better
+    return [*_held(spec, progress), *(one for part in parts for one in part(spec, progress, new))]
+
+
+def tried(spec: Rollout, progress: RolloutProgress) -> list[str]:
+    """Name the candidates that may still be promoted: those that were given up have no share any more."""
+    names = [one.name for one in candidates(spec)]
+    shares = {one.variant: one.weight_bp + one.mirror_bp for one in progress.weights}
+    sharing = [name for name in names if shares.get(name)]
+    return sharing or names
 
 
 def _held(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
@@ -65,8 +79,8 @@ def _held(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
         yield Condition(f"somebody approves the end of step {steps}", met=False)
 
 
-def _served(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
-    step, new = spec.steps[progress.step], candidate(spec).name
+def _served(spec: Rollout, progress: RolloutProgress, new: str) -> Iterator[Condition]:
+    step = spec.steps[progress.step]
     served = {one.variant: one for one in progress.exposure}
     here = served[new].calls_step if new in served else 0
     total, units = (served[new].calls, served[new].units) if new in served else (0, None)
@@ -75,7 +89,7 @@ def _served(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
     if units is not None:
         yield from _at_least("all steps have served", units, spec.min_units, f"users of {new}")
     for i in range(progress.step + 1, len(spec.steps)):
-        share = words.weight(share_bp(spec.strategy, spec.steps[i]))
+        share = words.weight(each_bp(spec, i))
         least = f" with {spec.steps[i].min_calls:,} calls of {new}" if spec.steps[i].min_calls else ""
         lasts_us = spec.steps[i].min_duration_us
         lasting = f", at least {words.duration(lasts_us)}" if lasts_us else ""
@@ -87,13 +101,13 @@ def _at_least(what: str, have: int, least: int, of: str) -> Iterator[Condition]:
         yield Condition(f"{what} {have:,} of {least:,} {of}", have >= least)
 
 
-def _certain(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
-    excluded = 1 / spec.alpha_promotion
-    found = {row.metric: row for row in progress.evidence}
+def _certain(spec: Rollout, progress: RolloutProgress, new: str) -> Iterator[Condition]:
+    found = {row.metric: row for row in progress.evidence if row.candidate == new}
     for metric in spec.metrics:
         row = found.get(metric.name)
         if metric.muted or row is None:
             continue
+        excluded = 1 / row.alpha_promotion
         harm = _e_value(row.log_e_rollback)
         if harm >= excluded:
             limit = f"its e-value for harm is {harm:,.3g}, and below {excluded:g} a step may end"
@@ -104,11 +118,10 @@ def _certain(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
             yield _excluded(metric, row, excluded)
 
 
-def _better(spec: Rollout, progress: RolloutProgress) -> Iterator[Condition]:
+def _better(spec: Rollout, progress: RolloutProgress, new: str) -> Iterator[Condition]:
     if STRATEGIES[spec.strategy].end == "better":
-        guards = [row for row in progress.evidence if not row.muted]
-        alpha = words.share(spec.alpha_promotion / len(guards))
-        new = candidate(spec).name
+        guards = [row for row in progress.evidence if not row.muted and row.candidate == new]
+        alpha = words.share(guards[0].alpha_promotion / len(guards))
         yield Condition(
             f"{new} is better beyond doubt in something: a whole interval below 1, at {alpha}",
             met=any(row.ci_high is not None and row.ci_high < 1 for row in guards),
@@ -140,17 +153,27 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
     if progress is None or not view["metrics"]:
         return said
     said += ["", "Evidence", *(f"  {metric['sentence']}" for metric in view["metrics"])]
-    rows = [_numbers(metric) for metric in view["metrics"]]
+    several = len(candidates(spec)) > 1
+    rows = [_numbers(metric, several=several) for metric in view["metrics"]]
     said += ["", *(f"  {line}" for line in table(rows, tuple(rows[0])))]
-    said += ["", *(f"  {line}" for line in legend(view["metrics"][0])[1:])]
-    base, reached = baseline(spec).name, f"{1 / spec.alpha_rollback:g}"
-    said += ["", f"  All traffic goes back to {base} when the weighted mean of e_rollback reaches {reached}."]
+    said += ["", *(f"  {line}" for line in legend(view["metrics"])[1:])]
+    said += ["", *(f"  {line}" for line in _limits(spec, progress))]
     said += ["  alpha_spent is the smallest alpha at which the metric alone would have done so by now."]
     return [*said, "", *_conditions(spec, progress)]
 
 
-def _numbers(metric: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _limits(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
+    base, reached = baseline(spec).name, f"{1 / progress.evidence[0].alpha_rollback:g}"
+    if len(candidates(spec)) == 1:
+        yield f"All traffic goes back to {base} when the weighted mean of e_rollback reaches {reached}."
+        return
+    yield f"A candidate's share goes to {base} when the weighted mean of its e_rollback reaches {reached}:"
+    yield f"each of {len(candidates(spec))} has an even part of alpha {spec.alpha_rollback:g}."
+
+
+def _numbers(metric: dict[str, Any], *, several: bool) -> dict[str, Any]:
+    of = {"candidate": metric["candidate"]} if several else {}
+    return of | {
         "metric": metric["name"],
         "verdict": metric["verdict"] + (" (muted)" if metric["muted"] else ""),
         **odds(metric),
@@ -161,9 +184,10 @@ def _numbers(metric: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conditions(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
-    listed = conditions(spec, progress)
-    if not listed:
+    asked = {new: conditions(spec, progress, new) for new in tried(spec, progress)}
+    if not any(asked.values()):
         yield f"It has ended: {progress.state}."
         return
-    yield f"To promote {candidate(spec).name}"
-    yield from (f"  [{'x' if one.met else ' '}] {one.text}" for one in listed)
+    for new, listed in asked.items():
+        yield f"To promote {new}"
+        yield from (f"  [{'x' if one.met else ' '}] {one.text}" for one in listed)

@@ -2,80 +2,124 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tidegate_streams import users
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import freezes, silence, verdicts
-from tidegate_streams.rollouts.outputs import candidate
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
-from tidegate_streams.rollouts.verdicts import Judgement
+from tidegate_streams.rollouts.variants import alphas, baseline, candidates
+from tidegate_streams.rollouts.verdicts import Judgement, Judgements
 
 
-def judge(state: State) -> Judgement:
-    """Say what the evidence so far amounts to."""
-    spec = state.plan
-    silent = frozenset(m.name for m in spec.metrics if silence.of(m, state.silence, state.totals))
-    return verdicts.judge(spec.metrics, state.evidence, spec.alpha_rollback, spec.alpha_promotion, silent)
+class Finding(NamedTuple):
+    """The one event that a look calls for.
+
+    Parameters
+    ----------
+    event
+        Of the table of transitions.
+    about
+        The candidates that it is about: to give up, to promote, or whose step is left.
+    """
+
+    event: str
+    about: tuple[str, ...] = ()
 
 
-def event_of(state: State, judgement: Judgement, pane_end_us: int) -> str | None:
+def judge(state: State) -> Judgements:
+    """Say what the evidence so far amounts to, of each candidate at its part of the errors."""
+    spec, base, alpha = state.plan, baseline(state.plan).name, alphas(state.plan)
+
+    def silent(new: str) -> frozenset[str]:
+        pair = base, new
+        return frozenset(m.name for m in spec.metrics if silence.of(m, state.silence, state.totals, pair))
+
+    return {
+        one.name: verdicts.judge(
+            spec.metrics, state.evidence[one.name], alpha.rollback, alpha.promotion, silent(one.name)
+        )
+        for one in candidates(spec)
+    }
+
+
+def finding_of(state: State, judgements: Judgements, pane_end_us: int) -> Finding | None:
     """What a look finds. Harm comes first: when harm and safety are found at once, traffic goes back."""
     spec = state.plan
     if state.state in ("promoting", "rolling_back"):
-        return "settled" if pane_end_us > state.settled_us else None
+        return Finding("settled") if pane_end_us > state.settled_us else None
     frozen = freezes.until(spec.freezes, pane_end_us) is not None
     if state.started_us is None:
-        return "thawed" if state.held_for == "freeze" and not frozen else None
-    if judgement.harmful:
-        return "harm"
+        return Finding("thawed") if state.held_for == "freeze" and not frozen else None
+    tried = {new: judgements[new] for new in state.tried}
+    if harmful := tuple(new for new in tried if tried[new].harmful):
+        return Finding("harm" if len(harmful) == len(tried) else "dropped", harmful)
     warm = pane_end_us - PANE_US >= state.settled_us
     if state.state == "initialising":
         if warm and state.anchored:
-            return "warm"
-        return _overdue(state, judgement, frozen) if _is_overdue(state, pane_end_us) else None
+            return Finding("warm")
+        return _overdue(state, tried, frozen) if _is_overdue(state, pane_end_us) else None
     if is_uneven(state) and (state.state == "progressing" or state.held_for == "approval"):
-        return "uneven"
+        return Finding("uneven")
     gated = spec.steps[state.step].approval and not _is_approved(state, pane_end_us)
     if state.state == "holding" and (state.held_for != "approval" or gated):
         return None
-    if warm and not judgement.suspects and is_exposed(state) and is_baked(state, pane_end_us):
-        last = state.step == len(spec.steps) - 1
-        end = STRATEGIES[spec.strategy].end if last else "exposed"
-        complete = not last or (_may_end(end, state, judgement) and is_exposed_in_all(state))
-        if complete and gated:
-            return "unapproved"
-        if complete and not frozen:
-            return end
+    if warm and is_baked(state, pane_end_us) and (done := _done(state, tried)):
+        if gated:
+            return Finding("unapproved", done)
+        if not frozen:
+            last = state.step == len(spec.steps) - 1
+            return Finding(STRATEGIES[spec.strategy].end if last else "exposed", done[:1])
     if state.state == "progressing" and _is_overdue(state, pane_end_us):
-        return _overdue(state, judgement, frozen)
+        return _overdue(state, tried, frozen)
     return None
 
 
-def _overdue(state: State, judgement: Judgement, frozen: bool) -> str | None:
+def _done(state: State, tried: Judgements) -> tuple[str, ...]:
+    """Candidates that have done what the present step asks for, the best of them first."""
+    spec = state.plan
+    done = [new for new, found in tried.items() if not found.suspects and is_exposed(state, new)]
+    if state.step == len(spec.steps) - 1:
+        end = STRATEGIES[spec.strategy].end
+        done = [
+            new for new in done if _may_end(end, state, new, tried[new]) and is_exposed_in_all(state, new)
+        ]
+    if len(done) > 1:
+        # All of them may be promoted; the one whose whole interval lies farthest on the good side is.
+        done.sort(key=lambda new: min(better(state, new).values(), default=1.0))
+    return tuple(done)
+
+
+def _overdue(state: State, tried: Judgements, frozen: bool) -> Finding | None:
     """What an inconclusive end means; whoever asked for promotion did not ask for it without data."""
     spec = state.plan
     if spec.on_inconclusive != "promote":
-        return f"overdue_{spec.on_inconclusive}"
-    exposed = state.state == "progressing" and is_exposed_in_all(state)
-    if _is_seen(state, judgement) and exposed and not judgement.suspects:
-        return None if frozen else "overdue_promote"
-    return "overdue_hold"
+        return Finding(f"overdue_{spec.on_inconclusive}", tuple(tried))
+    (new,) = tried
+    exposed = state.state == "progressing" and is_exposed_in_all(state, new)
+    if _is_seen(state, tried[new]) and exposed and not tried[new].suspects:
+        return None if frozen else Finding("overdue_promote", (new,))
+    return Finding("overdue_hold", (new,))
 
 
-def _may_end(end: str, state: State, judgement: Judgement) -> bool:
+def _may_end(end: str, state: State, new: str, judgement: Judgement) -> bool:
     if end == "unharmed":
         return _is_seen(state, judgement)
-    return judgement.safe and (end != "better" or bool(better(state)))
+    return judgement.safe and (end != "better" or bool(better(state, new)))
 
 
-def better(state: State) -> list[str]:
-    """Metrics in which the candidate is better: all of them truly, with probability 1 - alpha_promotion."""
+def better(state: State, new: str) -> dict[str, float]:
+    """Metrics in which a candidate is better, and how much at least: the upper end of its odds ratio.
+
+    All of them are truly better, of all candidates, with probability 1 - alpha_promotion.
+    """
     spec = state.plan
     guards = [metric for metric in spec.metrics if not metric.muted]
-    alpha = spec.alpha_promotion / len(guards)
-    return [m.name for m in guards if verdicts.is_better(m, state.evidence[m.name], alpha)]
+    alpha = alphas(spec).promotion / len(guards)
+    ends = {m.name: verdicts.highest(m, state.evidence[new][m.name], alpha) for m in guards}
+    return {name: end for name, end in ends.items() if end is not None and end < 1}
 
 
 def _is_seen(state: State, judgement: Judgement) -> bool:
@@ -89,12 +133,14 @@ def is_uneven(state: State) -> bool:
     return state.split.log_e >= math.log(1 / state.plan.alpha_srm)
 
 
-def is_exposed(state: State) -> bool:
-    """Whether the present step has served as much as it asks for; users only where they are reported."""
-    spec = state.plan
-    step = spec.steps[state.step]
-    calls = state.step_calls.get(candidate(spec).name, 0)
-    return calls >= step.min_calls and _enough_users(state.step_users, step.min_units)
+def is_exposed(state: State, new: str) -> bool:
+    """Whether the present step has served as much of a candidate as it asks for.
+
+    Users count only where they are reported.
+    """
+    step = state.plan.steps[state.step]
+    users_of = state.step_users.get(new, {})
+    return state.step_calls.get(new, 0) >= step.min_calls and _enough_users(users_of, step.min_units)
 
 
 def is_baked(state: State, now_us: int) -> bool:
@@ -102,10 +148,10 @@ def is_baked(state: State, now_us: int) -> bool:
     return now_us - state.step_clock_us >= state.plan.steps[state.step].min_duration_us
 
 
-def is_exposed_in_all(state: State) -> bool:
-    """Whether all steps together have served as much as the rollout asks for."""
+def is_exposed_in_all(state: State, new: str) -> bool:
+    """Whether all steps together have served as much of a candidate as the rollout asks for."""
     spec = state.plan
-    total = state.totals.get(candidate(spec).name, VariantPane())
+    total = state.totals.get(new, VariantPane())
     return total.calls >= spec.min_calls and _enough_users(total.users, spec.min_units)
 
 

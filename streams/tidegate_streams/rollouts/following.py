@@ -6,9 +6,10 @@ from typing import Any
 from tidegate_streams import alerts
 from tidegate_streams.rollouts import outputs, reasons
 from tidegate_streams.rollouts.findings import judge
-from tidegate_streams.rollouts.outputs import CONTROLLER, Position, baseline, candidate, identity
+from tidegate_streams.rollouts.outputs import CONTROLLER, Position
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.transitions import NEW, TRANSITIONS
+from tidegate_streams.rollouts.variants import baseline, candidates, identity
 from tidegate_streams.statistics.exceedances import GAMMA, threshold
 
 Outputs = list[Any]
@@ -33,23 +34,48 @@ def follow(
     at: Position,
     now_us: int,
     reason: str,
+    about: tuple[str, ...] = (),
     *,
     actor: str = CONTROLLER,
     actor_kind: str = "controller",
 ) -> tuple[State, Outputs]:
-    """Follow the table: next state, its command, and the alerts that end and begin."""
+    """Follow the table: next state, its command, and the alerts that end and begin.
+
+    Parameters
+    ----------
+    state
+        Of the deployment.
+    event
+        Of the table, in this state.
+    at
+        Position in the journal.
+    now_us
+        Event time in microseconds.
+    reason
+        In a sentence.
+    about
+        Candidates that are given up, or the one that is promoted; all that are tried unless given.
+    actor, actor_kind
+        Who decided.
+    """
     transition = TRANSITIONS[state.state, event]
-    judgement = judge(state)
+    judgements = judge(state)
     before = state
-    if transition.state == "rolling_back":
-        state = replace(state, failed={**state.failed, identity(candidate(state.plan)): outputs.named(state)})
+    about = about or tuple(state.tried)
+    known = {one.name: identity(one) for one in candidates(state.plan)}
+    if transition.state == "rolling_back" or transition.action == "drop":
+        failed = {known[new]: outputs.named(state) for new in about}
+        state = replace(state, failed={**state.failed, **failed})
+    if transition.action == "drop":
+        state = replace(state, dropped=state.dropped.union(about))
     if transition.state == "promoting":
-        tried = identity(candidate(state.plan))
-        state = replace(state, failed={one: at for one, at in state.failed.items() if one != tried})
+        (winner,) = about
+        failed = {one: where for one, where in state.failed.items() if one != known[winner]}
+        state = replace(state, winner=winner, failed=failed)
     if transition.action in ("rollback", "abort"):
         reason = reasons.going_back(reason, state)
     state = replace(state, state=transition.state, held_for=_HELD_FOR.get(event, ""), reason=reason)
-    if event == "approve":
+    if event in ("approve", "dropped"):
         state = replace(state, held_for=before.held_for)
     if before.held_for == "split" and transition.state != "holding":
         state = replace(state, split=before.split.begun_anew())
@@ -70,11 +96,11 @@ def follow(
         return state, published
     state = _revised(before, state, now_us)
     made = outputs.command(
-        state, transition.action, judgement, at, now_us, actor=actor, actor_kind=actor_kind
+        state, transition.action, judgements, at, now_us, actor=actor, actor_kind=actor_kind
     )
     published.append(made)
     if stands_otherwise:
-        fired = outputs.alert(state, judgement, made.command_id, now_us)
+        fired = outputs.alert(state, judgements, made.command_id, now_us)
         if fired is not None:
             published.append(fired)
             state = replace(state, alert=fired)
@@ -85,7 +111,7 @@ def _revised(before: State, state: State, now_us: int) -> State:
     """Give the next revision; calls that obey it count after a warm-up, where the weights have changed."""
     changed = (
         before.state == NEW
-        or outputs.candidate_bp(before) != outputs.candidate_bp(state)
+        or outputs.weights(before) != outputs.weights(state)
         or before.started_us != state.started_us
     )
     settled_us = now_us + _warmup_us(state) if changed else state.settled_us
@@ -94,7 +120,7 @@ def _revised(before: State, state: State, now_us: int) -> State:
         state,
         revision=revision,
         settled_us=settled_us,
-        revisions={**state.revisions, revision: Counting(state.step, settled_us)},
+        revisions={**state.revisions, revision: Counting(state.step, settled_us, state.dropped)},
     )
 
 

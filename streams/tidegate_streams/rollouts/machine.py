@@ -10,17 +10,27 @@ from tidegate.errors import InvariantBroken
 from tidegate.records import Rollout, RolloutAction, RolloutProgress
 from tidegate.series import deployment_key, specification_id
 from tidegate_streams import alerts
-from tidegate_streams.rollouts import admission, freezes, outputs, reasons, silence, soundness, verdicts
+from tidegate_streams.rollouts import (
+    admission,
+    freezes,
+    outputs,
+    reasons,
+    refusals,
+    silence,
+    soundness,
+    verdicts,
+)
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
-from tidegate_streams.rollouts.findings import event_of, judge
+from tidegate_streams.rollouts.findings import finding_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
-from tidegate_streams.rollouts.outputs import FULL_BP, Position, baseline, candidate
+from tidegate_streams.rollouts.outputs import Position
 from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.strata import Strata, VariantPane, largest
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.transitions import LIVE, MOVING, STATES, TRANSITIONS
+from tidegate_streams.rollouts.variants import baseline, candidates, served_bp
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 
 __all__ = ["STATES", "TRANSITIONS", "Position", "on_action", "on_deleted", "on_look", "on_spec", "take_up"]
@@ -52,7 +62,7 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         if (spec.generation, spec.spec_hash) == (known.generation, known.spec_hash):
             return before, []
         if spec.generation <= known.generation:
-            detail = reasons.stale(spec.generation, known.generation)
+            detail = refusals.stale(spec.generation, known.generation)
             return before, [outputs.refusal(before, spec_id, "rejected", detail, now_us)]
     problem = soundness.objection(spec)
     doubt = None if problem else admission.doubt(spec, before.reference, before.looked_until_us)
@@ -68,7 +78,7 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         key,
         spec,
         revision=before.revision,
-        evidence={metric.name: MetricEvidence.none(metric) for metric in spec.metrics},
+        evidence=_no_evidence(spec),
         reference=before.reference,
         failed=before.failed,
         looked_until_us=before.looked_until_us,
@@ -81,6 +91,13 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
     following, started = follow(following, event, at, now_us, reason, actor=spec.actor, actor_kind="human")
     following, acted = act_on_waiting(following, at)
     return following, [*published, *started, *acted, outputs.progress(following, judge(following), at)]
+
+
+def _no_evidence(spec: Rollout) -> dict[str, dict[str, MetricEvidence]]:
+    return {
+        one.name: {metric.name: MetricEvidence.none(metric) for metric in spec.metrics}
+        for one in candidates(spec)
+    }
 
 
 def on_deleted(state: State, at: Position) -> tuple[State, Outputs]:
@@ -170,14 +187,16 @@ def take_up(state: State, past: Past, at: Position) -> tuple[State, Outputs]:
         held_for="loss" if held else "",
         deleted=past.deleted,
         step=last.step,
+        dropped=past.dropped if held else frozenset(),
+        winner=past.winner,
         reason=reasons.state_lost(spec) if held else last.reason,
         started_us=started_us,
-        evidence={metric.name: MetricEvidence.none(metric) for metric in spec.metrics},
+        evidence=_no_evidence(spec),
     )
-    judgement = judge(state)
+    judgements = judge(state)
     now_us = last.ts if at.watermark_us is None else at.watermark_us
     published: Outputs = []
-    fired = outputs.alert(state, judgement, last.command_id, now_us)
+    fired = outputs.alert(state, judgements, last.command_id, now_us)
     known = None if fired is None else past.alerts.get(fired.fingerprint)
     if known is None or known.status == "firing":
         state = replace(state, alert=fired)
@@ -188,7 +207,7 @@ def take_up(state: State, past: Past, at: Position) -> tuple[State, Outputs]:
     ]
     if fired is not None and known is None:
         published.append(fired)
-    shown = outputs.progress(state, judgement, at)
+    shown = outputs.progress(state, judgements, at)
     if told is None or _says(told) != _says(shown):
         published.append(shown)
     return state, published
@@ -236,19 +255,19 @@ def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tup
     if state.state in LIVE:
         state = _take(_anchored(state, strata), strata, usual)
     state = replace(state, looks=state.looks + 1)
-    judgement = judge(state)
+    judgements = judge(state)
     now_us = pane_end_us if at.watermark_us is None else at.watermark_us
-    while event := event_of(state, judgement, pane_end_us):
-        reason = reasons.of_look(event, state, judgement, pane_end_us)
-        state, decided = follow(state, event, at, now_us, reason)
+    while finding := finding_of(state, judgements, pane_end_us):
+        reason = reasons.of_look(finding, state, judgements, pane_end_us)
+        state, decided = follow(state, finding.event, at, now_us, reason, finding.about)
         published += decided
-        if event != "warm":
+        if finding.event != "warm":
             break
     else:
         warms_up = state.state == "initialising" and state.started_us is not None and state.anchored
         if warms_up or state.state == "progressing":
-            state = replace(state, reason=reasons.waiting(state, judgement))
-    return state, [*published, outputs.progress(state, judgement, at)]
+            state = replace(state, reason=reasons.waiting(state, judgements))
+    return state, [*published, outputs.progress(state, judgements, at)]
 
 
 def _anchored(state: State, strata: Strata) -> State:
@@ -285,34 +304,38 @@ def _counting(state: State, revision: int | None) -> Counting | None:
 
 def _take(state: State, strata: Strata, usual: Reference) -> State:
     """Add the strata of a look to the evidence; thresholds and margins come from before it."""
-    spec = state.plan
-    base, new = baseline(spec).name, candidate(spec).name
+    spec, base = state.plan, baseline(state.plan).name
     reference = usual.of(base)
     for stratum in sorted(strata, key=lambda one: (one.revision or 0, one.pane_us, one.is_late)):
         counting = _counting(state, stratum.revision)
         if counting is None or stratum.pane_us < counting.from_us:
             continue
-        panes = {name: strata[stratum].get(name, VariantPane()) for name in (base, new)}
-        state = replace(
-            state,
-            evidence={
+        panes = {one.name: strata[stratum].get(one.name, VariantPane()) for one in spec.variants}
+        added = {
+            new: {
                 metric.name: verdicts.after(
-                    state.evidence[metric.name], metric, panes[base], panes[new], reference
+                    state.evidence[new][metric.name], metric, panes[base], panes[new], reference
                 )
                 for metric in spec.metrics
-            },
+            }
+            for new in state.tried
+        }
+        state = replace(
+            state,
+            evidence={**state.evidence, **added},
             silence=silence.after(state.silence, spec.metrics, panes),
             totals={name: state.totals.get(name, VariantPane()) + pane for name, pane in panes.items()},
         )
         is_split = not spec.dry_run and STRATEGIES[spec.strategy].serves
         if is_split and spec.assignment_unit != "tenant":
-            share_bp = spec.steps[counting.step].weight_bp
-            shares_bp = {base: FULL_BP - share_bp, new: share_bp}
-            state = replace(state, split=state.split.after(panes, shares_bp))
+            asked = served_bp(spec, counting.step, counting.dropped)
+            state = replace(state, split=state.split.after(panes, asked))
         if counting.step == state.step:
             state = replace(
                 state,
                 step_calls={name: state.step_calls.get(name, 0) + pane.calls for name, pane in panes.items()},
-                step_users=largest(state.step_users, panes[new].users),
+                step_users={
+                    new: largest(state.step_users.get(new, {}), panes[new].users) for new in state.evidence
+                },
             )
     return state

@@ -2,6 +2,7 @@
 
 from tidegate.records import DecisionMetric, Rollout
 from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts.variants import alphas
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 from tidegate_streams.statistics import combination, forecast
 
@@ -14,7 +15,7 @@ def units_until_pass(found: MetricEvidence, alpha_promotion: float) -> float | N
     found
         Evidence so far.
     alpha_promotion
-        Of the rollout.
+        Of the candidate: its part of the rollout's.
     """
     most = 0.0
     for curve, counts in zip(found.curves, found.counts, strict=True):
@@ -34,7 +35,7 @@ def units_until_fail(found: MetricEvidence, alpha: float) -> float | None:
     found
         Evidence so far.
     alpha
-        Of the metric: its share of the rollout's `alpha_rollback`.
+        Of the metric: its share of the candidate's part of `alpha_rollback`.
     """
     least: float | None = None
     for curve, counts in zip(found.curves, found.counts, strict=True):
@@ -60,8 +61,9 @@ def ahead(spec: Rollout, metric: DecisionMetric, found: MetricEvidence) -> str:
     guards = [one for one in spec.metrics if not one.muted]
     critical = frozenset(one.name for one in guards if one.critical)
     share = combination.weights({one.name: one.weight for one in guards}, critical).get(metric.name)
-    passes = units_until_pass(found, spec.alpha_promotion)
-    fails = None if share is None else units_until_fail(found, spec.alpha_rollback * share)
+    alpha = alphas(spec)
+    passes = units_until_pass(found, alpha.promotion)
+    fails = None if share is None else units_until_fail(found, alpha.rollback * share)
     if fails is not None and (passes is None or fails < passes):
         return (
             f"if it goes on like this, {_about(fails)} more {words.units(metric.name)} make it certain harm"

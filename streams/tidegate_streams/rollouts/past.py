@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidegate.records import Alert, DeploymentCommand, Rollout, RolloutProgress
+from tidegate_streams.rollouts.variants import FULL_BP
 
 _BEFORE_ANY = -1
 
@@ -44,6 +45,19 @@ class Past:
         if told is None or (told.generation, told.revision) != (self.last.generation, self.last.revision):
             return self.last.state
         return told.state
+
+    @property
+    def winner(self) -> str:
+        """The candidate that everything was sent to; empty without one."""
+        tried = (one for one in self.last.weights if one.role == "candidate")
+        return next((one.variant for one in tried if one.weight_bp == FULL_BP), "")
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Candidates that were given up before the last command, while others went on."""
+        weights = [one for one in self.last.weights if one.role == "candidate"]
+        is_tried = {one.variant: one.weight_bp + one.mirror_bp > 0 for one in weights}
+        return frozenset(one for one in is_tried if any(is_tried.values()) and not is_tried[one])
 
     @property
     def causes(self) -> list[tuple[int, int]]:

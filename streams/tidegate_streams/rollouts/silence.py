@@ -1,6 +1,6 @@
 """Metrics that are measured no longer, or never well: an outage promotes nobody."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
@@ -36,8 +36,13 @@ def after(silence: Silence, metrics: Iterable[DecisionMetric], panes: Mapping[st
     }
 
 
-def of(metric: DecisionMetric, silence: Silence, totals: Mapping[str, VariantPane]) -> str | None:
-    """Return the variant of which a metric has no good observation any more, or never had one.
+def of(
+    metric: DecisionMetric,
+    silence: Silence,
+    totals: Mapping[str, VariantPane],
+    variants: Collection[str],
+) -> str | None:
+    """Return the variant, of some, of which a metric has no good observation any more, or never had one.
 
     Parameters
     ----------
@@ -47,6 +52,8 @@ def of(metric: DecisionMetric, silence: Silence, totals: Mapping[str, VariantPan
         As `after` has it.
     totals
         Variant -> what it did in all strata.
+    variants
+        That are asked about.
 
     Returns
     -------
@@ -54,6 +61,8 @@ def of(metric: DecisionMetric, silence: Silence, totals: Mapping[str, VariantPan
         None while all is well, and for a metric without any observation: that is missing from the start.
     """
     for variant, calls in silence.get(metric.name, {}).items():
+        if variant not in variants:
+            continue
         total = totals[variant]
         good = _good(total, metric)
         patience = PATIENCE * total.calls / good if good else 0

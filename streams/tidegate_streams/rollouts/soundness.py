@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from tidegate.metrics import CATALOGUE, find
 from tidegate.records import DecisionMetric, Rollout, Step
 from tidegate_streams.rollouts import words
-from tidegate_streams.rollouts.outputs import identity
 from tidegate_streams.rollouts.strategies import STRATEGIES
+from tidegate_streams.rollouts.variants import identity
 
 _UNITS = ("user", "session", "tenant", "request")
 _ENDS = ("hold", "rollback", "promote")
@@ -59,14 +59,28 @@ def _objections(spec: Rollout) -> Iterator[str]:
 
 
 def _of_variants(spec: Rollout) -> Iterator[str]:
-    roles = sorted(variant.role for variant in spec.variants)
-    if roles != ["baseline", "candidate"]:
-        yield f"one baseline is compared with one candidate, here are {', '.join(roles) or 'none'}"
-    definitions = {identity(replace(variant, name="")) for variant in spec.variants}
-    if len(spec.variants) > 1 and len(definitions) == 1 and definitions != {""}:
-        yield "its variants are the same thing: a rollout onto itself decides nothing"
+    roles = Counter(variant.role for variant in spec.variants)
+    if roles["baseline"] != 1 or not roles["candidate"] or len(roles) > 2:
+        here = ", ".join(sorted(roles.elements())) or "none"
+        yield f"one baseline is compared with one candidate or more, here are {here}"
+    definitions = Counter(identity(replace(variant, name="")) for variant in spec.variants)
+    if any(times > 1 for what, times in definitions.items() if what):
+        yield "some of its variants are the same thing: a rollout onto itself decides nothing"
+    if roles["candidate"] > 1:
+        yield from _of_several(spec, roles["candidate"])
     for name in _repeated(variant.name for variant in spec.variants):
         yield f"two variants are called {name}: a variant cannot be compared with itself, rename one"
+
+
+def _of_several(spec: Rollout, n: int) -> Iterator[str]:
+    if spec.strategy in STRATEGIES and not STRATEGIES[spec.strategy].several:
+        able = _or(name for name, strategy in STRATEGIES.items() if strategy.several)
+        yield f"{spec.strategy} brings in one candidate, here are {n}: use {able}, or one after the other"
+    if spec.on_inconclusive == "promote":
+        yield f"an inconclusive end cannot promote one of {n} candidates: let it hold or roll back"
+    for number, step in enumerate(spec.steps, 1):
+        if 0 < step.weight_bp < n:
+            yield f"step {number} sends {words.weight(step.weight_bp)}, which {n} candidates cannot share"
 
 
 def _of_steps(name: str, steps: list[Step]) -> Iterator[str]:

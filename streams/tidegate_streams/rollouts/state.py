@@ -9,6 +9,7 @@ from tidegate.records import Alert, Rollout, RolloutAction
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.variants import candidates
 from tidegate_streams.rollouts.verdicts import MetricEvidence
 
 
@@ -21,10 +22,13 @@ class Counting(NamedTuple):
         Step of the rollout.
     from_us
         Calls of panes before it belong to the warm-up and do not count.
+    dropped
+        Candidates that had been given up: they are asked to serve nobody.
     """
 
     step: int
     from_us: int
+    dropped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,10 @@ class State:
         Whether the specification was withdrawn.
     step
         Present step, from 0.
+    dropped
+        Candidates that were given up while others go on.
+    winner
+        The candidate that is promoted; empty before.
     revision
         Of the last command of the deployment, over all of its rollouts.
     reason
@@ -64,7 +72,7 @@ class State:
     revisions
         Revision of this generation -> what its calls count for.
     evidence
-        Metric -> evidence.
+        Candidate -> metric -> evidence. That of a candidate that was given up stays as it was then.
     totals
         Variant -> what it did in all strata that count.
     silence
@@ -72,7 +80,7 @@ class State:
     step_calls
         Variant -> calls in the present step.
     step_users
-        Sketch of the candidate's users in the present step.
+        Candidate -> sketch of its users in the present step.
     split
         Whether users fell to the variants as they were asked to.
     reference
@@ -95,6 +103,8 @@ class State:
     held_for: str = ""
     deleted: bool = False
     step: int = 0
+    dropped: frozenset[str] = frozenset()
+    winner: str = ""
     revision: int = 0
     reason: str = ""
     started_us: int | None = None
@@ -104,11 +114,11 @@ class State:
     settled_us: int = 0
     approved: Mapping[int, int | None] = field(default_factory=dict)
     revisions: Mapping[int, Counting] = field(default_factory=dict)
-    evidence: Mapping[str, MetricEvidence] = field(default_factory=dict)
+    evidence: Mapping[str, Mapping[str, MetricEvidence]] = field(default_factory=dict)
     totals: Mapping[str, VariantPane] = field(default_factory=dict)
     silence: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     step_calls: Mapping[str, int] = field(default_factory=dict)
-    step_users: Mapping[int, int] = field(default_factory=dict)
+    step_users: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     split: Split = field(default_factory=Split)
     reference: Reference = field(default_factory=Reference)
     looks: int = 0
@@ -124,3 +134,9 @@ class State:
         if self.spec is None:
             raise InvariantBroken(f"{self.key}: a rollout without its specification was acted on")
         return self.spec
+
+    @property
+    def tried(self) -> list[str]:
+        """Names of the candidates that have not been given up; only the winner once there is one."""
+        names = [one.name for one in candidates(self.plan) if one.name not in self.dropped]
+        return [name for name in names if self.winner in ("", name)]

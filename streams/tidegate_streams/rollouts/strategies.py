@@ -21,12 +21,15 @@ class Strategy(NamedTuple):
     serves
         Whether the candidate serves its share; else copies of so many calls go to it, and nobody sees what
         it answers.
+    several
+        Whether it takes several candidates. What rises, switches or copies asks one question of one.
     """
 
     end: str = "safe"
     most_steps: int | None = None
     least_bp: int = 1
     serves: bool = True
+    several: bool = False
 
 
 STRATEGIES = {
@@ -35,11 +38,11 @@ STRATEGIES = {
     "blue_green": Strategy(most_steps=1, least_bp=5_000),
     "rolling": Strategy(end="unharmed"),
     "shadow": Strategy(end="concluded", serves=False),
-    "ab": Strategy(end="better", most_steps=1),
+    "ab": Strategy(end="better", most_steps=1, several=True),
 }
 """Name in a specification -> strategy."""
 
 
 def share_bp(strategy: str, step: Step) -> int:
-    """Share of the traffic that a step gives the candidate, to serve or as copies, in basis points."""
+    """Share of the traffic that a step gives all candidates, to serve or as copies, in basis points."""
     return step.weight_bp if STRATEGIES[strategy].serves else step.mirror_bp

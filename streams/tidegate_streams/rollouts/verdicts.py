@@ -253,6 +253,10 @@ class Judgement:
     verdicts: Mapping[str, Verdict]
 
 
+Judgements = Mapping[str, Judgement]
+"""Candidate -> what a look says of it, those that were given up included."""
+
+
 def judge(
     metrics: Iterable[DecisionMetric],
     evidence: Mapping[str, MetricEvidence],
@@ -323,12 +327,32 @@ def judge(
     )
 
 
-def is_better(metric: DecisionMetric, evidence: MetricEvidence, alpha: float) -> bool:
-    """Whether the candidate is better than the baseline beyond doubt, in every comparison of a metric."""
+def highest(metric: DecisionMetric, evidence: MetricEvidence, alpha: float) -> float | None:
+    """Upper end of the odds ratio in the worst comparison of a metric; None where nothing bounds it.
+
+    Parameters
+    ----------
+    metric
+        Of the rollout.
+    evidence
+        So far.
+    alpha
+        Probability that a ratio is ever above, in (0, 1).
+
+    Returns
+    -------
+    float or None
+        Below 1 the candidate is better beyond doubt, in every comparison.
+    """
     if not _enough(metric, evidence):
-        return False
-    highest = [emix.interval(curve, alpha)[1] for curve in evidence.curves]
-    return all(high is not None and high < 1 for high in highest)
+        return None
+    highest = 0.0
+    for curve in evidence.curves:
+        _, end = emix.interval(curve, alpha)
+        if end is None:
+            return None
+        highest = max(highest, end)
+    return highest
 
 
 def _enough(metric: DecisionMetric, evidence: MetricEvidence) -> bool:
