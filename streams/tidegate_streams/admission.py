@@ -12,6 +12,12 @@ from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollups import Frames
 from tidegate_streams.state import NEVER, State
 
+_BY_OWN_TIME = {
+    kind: pl.Schema({name: dtype for name, dtype in partials.SCHEMAS[kind].items() if name != "call_us"})
+    for kind in ("feedback", "evaluations")
+}
+"""Columns from when ratings were compared by their own time: what stands in a journal from then still is."""
+
 
 def unpack(batch: PartialBatch) -> Frames:
     """Return the rows of a message.
@@ -30,6 +36,8 @@ def unpack(batch: PartialBatch) -> Frames:
             rows = partials.unpack(frame.rows)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise ContractError("undecodable", f"{frame.kind} rows are no Arrow stream: {error}") from error
+        if rows.schema == _BY_OWN_TIME.get(frame.kind):
+            rows = rows.with_columns(call_us="pane_us").select(list(schema))
         if rows.schema != pl.Schema(schema):
             raise ContractError("undecodable", f"{frame.kind} rows have columns of another release")
         if frame.kind == "calls":

@@ -29,6 +29,9 @@ SERIES_KEY: dict[str, Any] = {
 }
 """Shard, start of the pane (us since the epoch), series, and the stratum of a decision."""
 
+RATING_KEY: dict[str, Any] = {"call_us": pl.Int64, "name": pl.String}
+"""When the rated call ended, as exactly as decisions ask (see `waits`); null where it is too old for them."""
+
 CALL_SUMS = (
     "calls",
     "status_ok",
@@ -118,13 +121,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "feedback": {
         **SERIES_KEY,
-        "name": pl.String,
+        **RATING_KEY,
         **dict.fromkeys(("n", "positive", "negative", "retracted"), pl.Int64),
         **VALUE_SUMS,
     },
     "evaluations": {
         **SERIES_KEY,
-        "name": pl.String,
+        **RATING_KEY,
         **dict.fromkeys(("n", "errors", "skipped", "passed", "failed"), pl.Int64),
         **VALUE_SUMS,
     },
@@ -134,7 +137,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 WINDOW_SUMS = ("comparable_calls", "late")
 """Sums that stage 2 adds to calls: those that may decide, and those that came too late to be counted."""
 
-MEASURES = frozenset(column for schema in SCHEMAS.values() for column in schema) - {*SERIES_KEY, "name"}
+MEASURES = frozenset(column for schema in SCHEMAS.values() for column in schema) - {*SERIES_KEY, *RATING_KEY}
 MEASURES |= frozenset(WINDOW_SUMS)
 
 

@@ -22,7 +22,7 @@ WITH_USERS = ("release", "app")
 """Roll-ups that count distinct users: a sketch is by far the widest thing in a row."""
 
 _USERS = partials.SCHEMAS["calls"]["users"]
-_STRATUM = ("shard", "comparable", "assignment_revision", "aa")
+_STRATUM = ("shard", "comparable", "assignment_revision", "aa", "call_us")
 
 
 def _schema(kind: str) -> dict[str, pl.DataType]:

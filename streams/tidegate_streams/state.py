@@ -15,6 +15,7 @@ from tidegate_streams.history import History
 from tidegate_streams.panes import Pool
 from tidegate_streams.ranges import Ranges
 from tidegate_streams.rollouts.past import Past
+from tidegate_streams.rollouts.ripening import Unripe
 from tidegate_streams.rollouts.state import State as Deployment
 from tidegate_streams.rollups import Frames
 from tidegate_streams.watermark import Watermark
@@ -77,6 +78,8 @@ class State:
     history: History = field(default_factory=History)
     ticks: emissions.Ticks = field(default_factory=emissions.Ticks)
     rollouts: dict[str, Any] = field(default_factory=dict)
+    unripe: dict[str, Unripe] = field(default_factory=dict)
+    """Deployment key -> ratings that are compared later."""
     told: dict[str, RolloutProgress] = field(default_factory=dict)
     """The last progress of each deployment that went out."""
     alerts: Alerts = field(default_factory=Alerts)

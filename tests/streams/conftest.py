@@ -21,7 +21,9 @@ from tidegate.records import (
 )
 from tidegate.series import DIMENSIONS
 from tidegate_streams import histogram, partials, published, users
+from tidegate_streams.aggregate.columns import pane
 from tidegate_streams.published import Published
+from tidegate_streams.waits import call_time
 
 # What several files of tests share stands in modules of its own beside them, found from the root.
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -85,15 +87,20 @@ def _observation(metric: str, value: int) -> dict[str, Any]:
     }
 
 
-def ratings_frame(kind: str, ratings: Iterable[tuple[Call, str, bool]]) -> pl.DataFrame:
-    """Ratings at the time of their calls: call, name, whether satisfied or passed."""
+def ratings_frame(
+    kind: str, ratings: Iterable[tuple[Call, str, bool]], rated_us: int | None = None
+) -> pl.DataFrame:
+    """Ratings at one time, or at those of their calls: call, name, whether satisfied or passed."""
     rows = []
     for call, name, good in ratings:
         row = calls_frame([call]).select(list(partials.SERIES_KEY)).to_dicts()[0]
         row |= {column: 0 for column in partials.SCHEMAS[kind] if column not in row}
+        row["call_us"], row["_time"] = call.ts_us, call.ts_us if rated_us is None else rated_us
         yes, no = ("positive", "negative") if kind == "feedback" else ("passed", "failed")
         rows.append(row | {"name": name, "n": 1, yes: int(good), no: int(not good)})
-    return partials.merge(pl.DataFrame(rows, schema=partials.SCHEMAS[kind]))
+    frame = pl.DataFrame(rows, schema=partials.SCHEMAS[kind] | {"_time": pl.Int64})
+    told = frame.with_columns(pane(), call_time(pl.col("call_us"), pl.col("_time")))
+    return partials.merge(told.drop("_time"))
 
 
 class Journal:
@@ -124,10 +131,12 @@ class Journal:
             for part, share in enumerate(shares)
         ]
 
-    def ratings(self, kind: str, ratings: Sequence[tuple[Call, str, bool]]) -> PartialBatch:
+    def ratings(
+        self, kind: str, ratings: Sequence[tuple[Call, str, bool]], rated_us: int | None = None
+    ) -> PartialBatch:
         """One range of feedback or evaluations."""
         topic = topics.FEEDBACK if kind == "feedback" else topics.EVALUATIONS
-        frame = Frame(kind=kind, rows=partials.pack(ratings_frame(kind, ratings)))
+        frame = Frame(kind=kind, rows=partials.pack(ratings_frame(kind, ratings, rated_us)))
         return PartialBatch(**self._head(topic, len(ratings)), prices="", frames=[frame])
 
     def rollout(self, spec: bytes) -> JournalRollout:

@@ -19,7 +19,7 @@ PANES_A_CLOSE = st.sampled_from([1, 3, 7])
 def arriving(counts, pane_us):
     """Ratings of one series in one pane, not rolled up yet."""
     rows = rated("feedback", counts)["feedback"].with_columns(pane_us=pl.lit(pane_us), shard=pl.lit("x"))
-    stratum = {"comparable": True, "assignment_revision": None, "aa": None}
+    stratum = {"comparable": True, "assignment_revision": None, "aa": None, "call_us": pane_us}
     schema = partials.SCHEMAS["feedback"]
     rows = rows.with_columns(pl.lit(value, dtype=schema[name]).alias(name) for name, value in stratum.items())
     return panes.EMPTY | {"feedback": rows.select(list(schema))}

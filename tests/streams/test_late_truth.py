@@ -13,8 +13,10 @@ from tests.streams.conftest import Journal
 from tests.streams.folding import BOUNDED, RULES, SECOND, START, rollout
 
 from tidegate import codec
+from tidegate.errors import ContractError
 from tidegate.records import DecisionMetric, WindowMetricsBatch
-from tidegate_streams import closing, fold
+from tidegate_streams import closing, fold, partials
+from tidegate_streams.admission import unpack
 from tidegate_streams.frozen import freeze, thaw
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts.strata import Stratum
@@ -94,7 +96,7 @@ def counted(strata):
             (stratum, variant, name, what): n
             for stratum, variants in strata.items()
             for variant, pane in variants.items()
-            for name, (units, bad) in pane.rates.items()
+            for name, (units, bad) in (pane.rates | pane.rated).items()
             if name in METRICS.values()
             for what, n in (("units", units), ("bad", bad))
         }
@@ -107,10 +109,10 @@ def test_each_record_is_looked_at_once_with_its_pane_or_when_late_beside_it_and_
     seen, kept = [], []
     on_look = closing.machine.on_look
 
-    def noted(state, pane_end_us, strata, at):
+    def noted(state, pane_end_us, strata, *rest):
         seen.append((pane_end_us, strata))
         kept.append(copy.deepcopy(strata))
-        return on_look(state, pane_end_us, strata, at)
+        return on_look(state, pane_end_us, strata, *rest)
 
     state = fold.State(0, RULES)
     with pytest.MonkeyPatch.context() as patch:
@@ -165,6 +167,19 @@ def test_late_calls_and_ratings_give_the_same_commands_and_evidence_live_in_repl
     assert live[0].action == "start"
     assert begun + decided(replayed, messages[killed_after:], windows=False) == live
     assert begun + decided(restarted, messages[killed_after:], windows=True) == live
+
+
+def test_a_journal_from_when_ratings_were_compared_by_their_own_time_is_read_as_it_was_meant():
+    made = Journal()
+    call = made.Call(ts_us=START, revision=1)
+    batch = made.ratings("feedback", [(call, "thumbs", True)], rated_us=START + 25 * SECOND)
+    new = partials.unpack(batch.frames[0].rows)
+    batch.frames[0].rows = partials.pack(new.drop("call_us"))
+    assert unpack(batch)["feedback"].equals(new.with_columns(call_us="pane_us"))
+    assert new["call_us"].to_list() == [START]
+    batch.frames[0].rows = partials.pack(new.drop("call_us", "valued"))
+    with pytest.raises(ContractError, match="another release"):
+        unpack(batch)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def rating_rows(draw: st.DrawFn, kind: str) -> dict:
     row = {column: draw(COUNT) for column in schema if column in partials.MEASURES}
     row |= {column: "x" for column in schema if column not in partials.MEASURES}
     row |= {"pane_us": 0, "comparable": True, "aa": None, "assignment_revision": draw(st.none() | st.just(7))}
+    row["call_us"] = draw(st.none() | st.sampled_from([0, partials.PANE_US]))
     return row | {"name": draw(SHORT), "value_sumsq_micro": Decimal(draw(st.integers(0, 10**33)))}
 
 

@@ -9,6 +9,7 @@ from tidegate.topics import CLAMP_US
 from tidegate_streams import partials
 from tidegate_streams.aggregate.columns import aa, latest, pane
 from tidegate_streams.aggregate.shrunk import RANGE, Shrunk
+from tidegate_streams.waits import call_time
 
 _COLUMNS = ("ts", "tenant", "name", "value", "series")
 FEEDBACK_COLUMNS = (*_COLUMNS, "positive", "retracted")
@@ -86,5 +87,6 @@ def _key() -> list[pl.Expr]:
         series.field("comparable"),
         revision,
         pl.when(revision.is_not_null()).then(aa(series.field("assignment_hash"))).alias("aa"),
+        call_time(pl.min_horizontal(series.field("call_ts_end"), "_time"), pl.col("_time")),
         pl.col("name"),
     ]

@@ -35,6 +35,7 @@ _SERIES = pl.struct(
     *(name for name in DIMENSIONS if name != "tenant"),
     "assignment_hash",
     "assignment_revision",
+    call_ts_end="ts_end",
     comparable=comparable(
         pl.col("traffic"),
         pl.col("assignment_reason").fill_null(""),

@@ -72,12 +72,17 @@ def of(
 
 
 def _observed(pane: VariantPane, metric: DecisionMetric) -> int:
-    n, _ = pane.rates.get(metric.name, (0, 0))
+    n, _ = _came(pane, metric)
     return n + sum(pane.histograms.get(metric.name, {}).values())
 
 
 def _good(pane: VariantPane, metric: DecisionMetric) -> int:
-    n, bad = pane.rates.get(metric.name, (0, 0))
+    n, bad = _came(pane, metric)
     if n and metric.increase_is != "both":
         return n - bad if metric.increase_is == "bad" else bad
     return _observed(pane, metric)
+
+
+def _came(pane: VariantPane, metric: DecisionMetric) -> tuple[int, int]:
+    """Ratings when they came, not when their turn comes to be compared."""
+    return pane.rated.get(metric.name, pane.rates.get(metric.name, (0, 0)))

@@ -1,6 +1,6 @@
 """Merged release rows -> what each variant did in each stratum of a look."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,14 +33,17 @@ class Stratum(NamedTuple):
         Revision of the command that assigned the calls; None for calls that no command assigned: they
         decide nothing, and tell what is usual.
     pane_us
-        Start of the pane of the calls' own time, or of the rating's.
+        Start of the pane, or for ratings of the block, that the calls ended in.
     is_late
         Whether they came after the look at their pane. Late ones are never added to what was looked at.
+    wait
+        Of ratings, which of `waits.WAITS` they are compared at.
     """
 
     revision: int | None
     pane_us: int
     is_late: bool
+    wait: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class VariantPane:
         Metric -> bucket index -> units, in the unit of the histogram.
     failures
         Metric -> measurements that failed, such as a judge that gave no verdict.
+    rated
+        Metric -> (ratings, bad ones) that came with the calls, where `rates` holds those that are compared,
+        which are of earlier calls.
     """
 
     calls: int = 0
@@ -66,22 +72,45 @@ class VariantPane:
     rates: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    rated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __add__(self, other: "VariantPane") -> "VariantPane":
-        rates = dict(self.rates)
-        for name, (n, bad) in other.rates.items():
-            before_n, before_bad = rates.get(name, (0, 0))
-            rates[name] = (before_n + n, before_bad + bad)
         histograms = dict(self.histograms)
         for name, counts in other.histograms.items():
             histograms[name] = _added(histograms.get(name, {}), counts)
         return VariantPane(
             calls=self.calls + other.calls,
             users=largest(self.users, other.users),
-            rates=rates,
+            rates=_summed(self.rates, other.rates),
             histograms=histograms,
             failures=_added(self.failures, other.failures),
+            rated=_summed(self.rated, other.rated),
         )
+
+
+class Rating(NamedTuple):
+    """Ratings of one variant's calls of one pane or block, as a look finds them.
+
+    Parameters
+    ----------
+    revision
+        Of the command that assigned the calls, None without one.
+    metric
+        Name of the metric, such as ``feedback.thumbs``.
+    variant
+        Of the calls.
+    call_us
+        Start of the pane or block that the calls ended in, in microseconds since the epoch.
+    n, bad
+        How many they are, and how many say that the answer was bad.
+    """
+
+    revision: int | None
+    metric: str
+    variant: str
+    call_us: int
+    n: int
+    bad: int
 
 
 Strata = dict[Stratum, dict[str, VariantPane]]
@@ -92,6 +121,16 @@ def _added(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
     total = dict(one)
     for key, count in other.items():
         total[key] = total.get(key, 0) + count
+    return total
+
+
+def _summed(
+    one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    total = dict(one)
+    for name, (n, bad) in other.items():
+        before_n, before_bad = total.get(name, (0, 0))
+        total[name] = before_n + n, before_bad + bad
     return total
 
 
@@ -111,7 +150,8 @@ def strata_of(calls: pl.DataFrame, feedback: pl.DataFrame, evaluations: pl.DataF
     ----------
     calls, feedback, evaluations
         Merged rows of the deployment that may decide, by `variant`, `assignment_revision`, `pane_us` (of the
-        row's own time) and `is_late`, with the sums of the journal's frames.
+        row's own time) and `is_late`, with the sums of the journal's frames. Ratings stand with the calls of
+        their own time: `ripening` says what they are compared with.
 
     Returns
     -------
@@ -125,6 +165,20 @@ def strata_of(calls: pl.DataFrame, feedback: pl.DataFrame, evaluations: pl.DataF
             variants = strata.setdefault(stratum, {})
             variants[row["variant"]] = variants.get(row["variant"], VariantPane()) + read(row)
     return strata
+
+
+def ratings_of(feedback: pl.DataFrame, evaluations: pl.DataFrame) -> Iterator[Rating]:
+    """Yield the ratings of one look at one deployment by the calls that they are about, as far as known.
+
+    Parameters
+    ----------
+    feedback, evaluations
+        As `strata_of` takes them, by `call_us` as well.
+    """
+    for frame, read in ((feedback, _feedback), (evaluations, _evaluations)):
+        for row in frame.filter(pl.col("call_us").is_not_null()).iter_rows(named=True):
+            for metric, (n, bad) in read(row).rates.items():
+                yield Rating(row["assignment_revision"], metric, row["variant"], row["call_us"], n, bad)
 
 
 def _calls(row: Mapping[str, Any]) -> VariantPane:
