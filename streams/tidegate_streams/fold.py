@@ -24,7 +24,7 @@ from tidegate_streams import emissions, rollups
 from tidegate_streams.admission import admit, unpack
 from tidegate_streams.closing import batches, close, show
 from tidegate_streams.deletion import DELETE
-from tidegate_streams.forgotten import estrange, is_remembered, is_strange, take_up, taken_up
+from tidegate_streams.forgotten import effects_told, estrange, is_remembered, is_strange, take_up, taken_up
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.outputs import is_news
@@ -86,7 +86,9 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
                     if key not in state.strange or spec.generation <= past.last.generation:
                         continue
                     decided += take_up(state, key, past, at)
-                state.rollouts[key], outputs = machine.on_spec(state.rollouts.get(key), spec, at)
+                state.rollouts[key], outputs = machine.on_spec(
+                    state.rollouts.get(key), spec, at, effects_told(state, key, spec, at)
+                )
                 decided += outputs
             return _published(state, decided)
         case JournalAction():

@@ -5,6 +5,7 @@ from typing import Any
 
 from tidegate.records import Rollout
 from tidegate_streams.rollouts import machine, reference
+from tidegate_streams.rollouts.halves import Effects
 from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.state import State as Deployment
 from tidegate_streams.state import State
@@ -36,6 +37,17 @@ def take_up(state: State, key: str, past: Past, at: machine.Position) -> list[An
         state.told[key] = past.progress
     state.rollouts[key], outputs = machine.take_up(state.rollouts[key], past, at)
     return outputs
+
+
+def effects_told(state: State, key: str, spec: Rollout, at: machine.Position) -> Effects | None:
+    """Return the design effects of a rollout that was published to begin here; None when it begins only now.
+
+    They come from weeks that the journal may no longer tell of, and must be what they were.
+    """
+    past = state.unproven.get(key)
+    if past is None or not past.tells(spec.generation, at.offset):
+        return None
+    return past.effects_of(spec.generation)
 
 
 def is_strange(state: State, key: str, spec: Rollout, at: machine.Position) -> bool:

@@ -10,7 +10,7 @@ from tidegate_streams.rollups import KINDS, Frames
 from tidegate_streams.windows import DAY_US, HOUR_US
 
 _KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
-_RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "pane_us")
+_RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "aa", "pane_us")
 
 
 def _columns(kind: str) -> list[str]:
@@ -60,7 +60,7 @@ def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_si
 def by_deployment(
     frames: Frames, keys: Iterable[str], *, late: bool, shadowed: Iterable[str] = ()
 ) -> dict[str, Frames]:
-    """Rows that may decide, per deployment with a rollout, by variant and stratum.
+    """Rows that may decide, per deployment with a rollout, by variant, half of its units and stratum.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ def key_of(call: LLMCall, append_us: int) -> tuple[Any, ...]:
     split = call.assignment_reason == "split"
     dimensions = {name: getattr(call, name) or "" for name in DIMENSIONS}
     half = None
-    if split and call.assignment_hash is not None:
+    if call.assignment_reason in ("split", "static") and call.assignment_hash is not None:
         half = bool((call.assignment_hash >> 32) & 1)
     return (
         call.tenant,

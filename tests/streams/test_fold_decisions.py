@@ -35,7 +35,7 @@ def test_each_pane_is_looked_at_once_in_order_however_many_close_at_once(journal
 def test_late_calls_are_a_stratum_of_their_own_in_the_next_look_and_in_no_other(journal, monkeypatch):
     seen = []
 
-    def on_look(state, pane_end_us, strata, at):
+    def on_look(state, pane_end_us, strata, at, halves):
         calls = {(key.pane_us, key.is_late): sum(v.calls for v in strata[key].values()) for key in strata}
         seen.append((pane_end_us - START, calls))
         return state, []

@@ -156,6 +156,7 @@ NONSENSE = {
         "critical": st.booleans(),
         "muted": st.booleans(),
         "min_n": COUNTS,
+        "design_effect": NUMBERS,
     },
     "step": {
         "weight_bp": st.sampled_from([-1, 0, 500, 9_999, 10_000]),

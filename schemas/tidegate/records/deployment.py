@@ -47,6 +47,7 @@ class Evidence:
     alpha_spent: float | None = None
     muted: bool = False
     sentence: str
+    design_effects: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,3 +139,5 @@ class RolloutProgress:
     looks: int = 0
     version: int
     partition: int
+    self_tests: int = 0
+    self_alarms: int = 0

@@ -74,6 +74,7 @@ class DecisionMetric:
     critical: bool = False
     muted: bool = False
     min_n: int = 0
+    design_effect: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)

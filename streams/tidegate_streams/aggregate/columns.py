@@ -47,6 +47,9 @@ MOST_NAMES = 200
 _STATUSES = ("ok", "error", "timeout", "cancelled", "rate_limited", "filtered", OTHER)
 _OUTCOMES = ("answered", "abstained", "refused", "empty")
 _MICRO = 1_000_000
+_BY_HASH = ("split", "static")
+"""Reasons of an assignment by which the unit was hashed, whether variants were compared or one served all."""
+
 # Far from the bits that assign variants, whether those are the lowest or the highest.
 _AA_BIT = 32
 
@@ -108,7 +111,7 @@ def _key() -> list[pl.Expr]:
             pl.col("head_sampled"),
         ).alias("comparable"),
         pl.when(split).then("assignment_revision").alias("assignment_revision"),
-        pl.when(split).then(aa(pl.col("assignment_hash"))).alias("aa"),
+        pl.when(pl.col("assignment_reason").is_in(_BY_HASH)).then(aa(pl.col("assignment_hash"))).alias("aa"),
     ]
 
 

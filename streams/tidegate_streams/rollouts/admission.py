@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 from tidegate.records import DecisionMetric, Rollout
 from tidegate_streams.rollouts import verdicts, words
+from tidegate_streams.rollouts.halves import Effects
 from tidegate_streams.rollouts.reference import BLOCK_US, Reference
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.variants import FULL_BP, alphas, baseline, candidates, each_bp
 from tidegate_streams.rollouts.verdicts import Comparison
 from tidegate_streams.statistics import emix, forecast
+from tidegate_streams.statistics.dependence import tempered
 from tidegate_streams.statistics.emix import Floats
 from tidegate_streams.statistics.exceedances import above, threshold
 from tidegate_streams.statistics.forecast import Stage
@@ -24,7 +26,9 @@ LEAST_OBSERVATIONS = 100
 _HOUR_US = 3_600_000_000
 
 
-def doubt(spec: Rollout, usual: Reference, until_us: int | None) -> str | None:
+def doubt(
+    spec: Rollout, usual: Reference, until_us: int | None, effects: Effects | None = None
+) -> str | None:
     """Return why a rollout cannot be expected to decide, with the figures; None when it can, or nobody knows.
 
     Parameters
@@ -35,6 +39,8 @@ def doubt(spec: Rollout, usual: Reference, until_us: int | None) -> str | None:
         The past hour of each variant: how much traffic there is, and the rates of the baseline.
     until_us
         End of the last pane that was looked at.
+    effects
+        Design effects that the evidence will be tempered by.
 
     Returns
     -------
@@ -57,7 +63,10 @@ def doubt(spec: Rollout, usual: Reference, until_us: int | None) -> str | None:
     else:
         past = usual.of(baseline(spec).name)
         guards = [metric for metric in spec.metrics if past.calls and not metric.muted]
-        problems = (_problem(spec, metric, past, lengths[:-1], brought) for metric in guards)
+        problems = (
+            _problem(spec, metric, past, lengths[:-1], brought, (effects or {}).get(metric.name, ()))
+            for metric in guards
+        )
         needed = [problem for problem in problems if problem is not None]
     if not needed:
         return None
@@ -75,16 +84,21 @@ def _lengths(spec: Rollout, per_us: float) -> Iterator[float]:
 
 
 def _problem(
-    spec: Rollout, metric: DecisionMetric, past: VariantPane, lengths: list[float], brought: float
+    spec: Rollout,
+    metric: DecisionMetric,
+    past: VariantPane,
+    lengths: list[float],
+    brought: float,
+    effects: tuple[float, ...],
 ) -> str | None:
     """Say how many calls a metric needs, where they are more than there will be."""
     shares = [each_bp(spec, number) / FULL_BP for number in range(len(spec.steps))]
     others = len(candidates(spec)) - 1
     most: float = 0
-    for comparison in verdicts.comparisons(metric):
+    for i, comparison in enumerate(verdicts.comparisons(metric)):
         growths = [_growth(metric, comparison, past, share, 1 - others * share) for share in shares]
         stages = [
-            Stage(length, growth)
+            Stage(length, tempered(growth, effects[i]) if effects else growth)
             for length, growth in zip([*lengths, math.inf], growths, strict=True)
             if growth is not None
         ]

@@ -74,6 +74,7 @@ def _row(state: State, new: str, metric: DecisionMetric, judgement: Judgement) -
         alpha_promotion=alpha.promotion,
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
+        design_effects=list(found.effects),
         sentence=_sentence(state, new, metric, found, i, verdict, values, goes_on)
         if quiet is None
         else words.silent(metric, quiet, state.silence[metric.name][quiet]),

@@ -23,6 +23,7 @@ from tidegate_streams.rollouts import (
 from tidegate_streams.rollouts.actions import act, act_on_waiting, expire
 from tidegate_streams.rollouts.findings import finding_of, judge
 from tidegate_streams.rollouts.following import Outputs, follow
+from tidegate_streams.rollouts.halves import Effects, serving
 from tidegate_streams.rollouts.outputs import Position
 from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
@@ -36,7 +37,9 @@ from tidegate_streams.rollouts.verdicts import MetricEvidence
 __all__ = ["STATES", "TRANSITIONS", "Position", "on_action", "on_deleted", "on_look", "on_spec", "take_up"]
 
 
-def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Outputs]:
+def on_spec(
+    state: State | None, spec: Rollout, at: Position, told: Effects | None = None
+) -> tuple[State, Outputs]:
     """Take in a specification.
 
     Parameters
@@ -47,6 +50,8 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         A new generation replaces what runs; state resets only here. A repeated one does nothing.
     at
         Position in the journal.
+    told
+        Design effects that the rollout was published to begin with; None when it begins here.
 
     Returns
     -------
@@ -65,11 +70,12 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
             detail = refusals.stale(spec.generation, known.generation)
             return before, [outputs.refusal(before, spec_id, "rejected", detail, now_us)]
     problem = soundness.objection(spec)
-    doubt = None if problem else admission.doubt(spec, before.reference, before.looked_until_us)
-    if doubt and not spec.force:
-        problem = reasons.undecidable(doubt)
     if problem:
         return before, [outputs.refusal(before, spec_id, "rejected", problem, now_us)]
+    effects = before.halves.effects(spec.metrics) if told is None else told
+    doubt = admission.doubt(spec, before.reference, before.looked_until_us, effects)
+    if doubt and not spec.force:
+        return before, [outputs.refusal(before, spec_id, "rejected", reasons.undecidable(doubt), now_us)]
     published: Outputs = []
     if before.state in MOVING:
         before, published = follow(before, "superseded", at, now_us, reasons.superseded(spec))
@@ -78,8 +84,9 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
         key,
         spec,
         revision=before.revision,
-        evidence=_no_evidence(spec),
+        evidence=_begun(spec, effects),
         reference=before.reference,
+        halves=before.halves,
         failed=before.failed,
         looked_until_us=before.looked_until_us,
         waiting=before.waiting,
@@ -93,9 +100,12 @@ def on_spec(state: State | None, spec: Rollout, at: Position) -> tuple[State, Ou
     return following, [*published, *started, *acted, outputs.progress(following, judge(following), at)]
 
 
-def _no_evidence(spec: Rollout) -> dict[str, dict[str, MetricEvidence]]:
+def _begun(spec: Rollout, effects: Effects) -> dict[str, dict[str, MetricEvidence]]:
+    """Evidence before the first stratum, with design effects that stay for the life of the generation."""
     return {
-        one.name: {metric.name: MetricEvidence.none(metric) for metric in spec.metrics}
+        one.name: {
+            metric.name: MetricEvidence.none(metric, effects.get(metric.name, ())) for metric in spec.metrics
+        }
         for one in candidates(spec)
     }
 
@@ -191,7 +201,7 @@ def take_up(state: State, past: Past, at: Position) -> tuple[State, Outputs]:
         winner=past.winner,
         reason=reasons.state_lost(spec) if held else last.reason,
         started_us=started_us,
-        evidence=_no_evidence(spec),
+        evidence=_begun(spec, past.effects_of(spec.generation)),
     )
     judgements = judge(state)
     now_us = last.ts if at.watermark_us is None else at.watermark_us
@@ -218,7 +228,9 @@ def _says(progress: RolloutProgress) -> tuple[int, int, str, str]:
     return progress.generation, progress.revision, progress.state, held_for_loss
 
 
-def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tuple[State, Outputs]:
+def on_look(
+    state: State, pane_end_us: int, strata: Strata, at: Position, halves: Strata | None = None
+) -> tuple[State, Outputs]:
     """Look once at what a pane brought.
 
     Parameters
@@ -231,6 +243,8 @@ def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tup
         What `strata.strata_of` returned; empty for a pane without calls.
     at
         Position in the journal.
+    halves
+        What `halves.halves_of` returned; nothing where units have no hash.
 
     Returns
     -------
@@ -249,6 +263,9 @@ def on_look(state: State, pane_end_us: int, strata: Strata, at: Position) -> tup
         )
     usual = state.reference
     state = replace(state, looked_until_us=pane_end_us, reference=usual.after(strata, pane_end_us))
+    if state.spec is not None and halves:
+        same = usual.of(serving(state.spec, state.state, state.winner))
+        state = replace(state, halves=state.halves.after(halves, state.spec, same, pane_end_us))
     state, published = expire(state, at)
     if state.spec is None or state.state not in MOVING:
         return state, published

@@ -157,6 +157,8 @@ def progress(state: State, judgements: Judgements, at: Position) -> RolloutProgr
         looks=state.looks,
         version=at.offset,
         partition=at.partition,
+        self_tests=sum(state.halves.tests.values()),
+        self_alarms=sum(state.halves.alarms.values()),
     )
 
 

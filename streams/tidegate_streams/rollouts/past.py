@@ -95,6 +95,11 @@ class Past:
             return None
         return first - 1
 
+    def effects_of(self, generation: int) -> dict[str, tuple[float, ...]]:
+        """Design effects that a rollout was published to have, by metric; the same in all of its commands."""
+        rows = next((one.evidence for one in self.commands.values() if one.generation == generation), [])
+        return {row.metric: tuple(row.design_effects) for row in rows if row.design_effects}
+
     def has_answered(self, generation: int, offset: int) -> bool:
         """Whether an action for a generation met that generation, or a later one, up to this offset."""
         return any(one.generation >= generation and _cause(one) <= offset for one in self.commands.values())

@@ -150,6 +150,8 @@ def _of_metric(metric: DecisionMetric) -> Iterator[str]:
         yield f"a margin of {100 * metric.promotion_margin:g} points tolerates everything"
     if not 0 < metric.weight < math.inf:
         yield f"its weight is {metric.weight}: give a positive number"
+    if metric.design_effect is not None and not 1 <= metric.design_effect < math.inf:
+        yield f"its design effect is {metric.design_effect}: give a number from 1, which says none"
     if metric.min_n < 0:
         yield f"it asks for {metric.min_n} observations: give a count from 0"
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tidegate.errors import InvariantBroken
 from tidegate.records import Alert, Rollout, RolloutAction
+from tidegate_streams.rollouts.halves import Halves
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
@@ -85,6 +86,8 @@ class State:
         Whether users fell to the variants as they were asked to.
     reference
         The past hour of each variant.
+    halves
+        The serving variant compared with itself, over all of the deployment's rollouts.
     looks, looked_until_us
         How often it was looked at, and the end of the last pane.
     failed
@@ -121,6 +124,7 @@ class State:
     step_users: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     split: Split = field(default_factory=Split)
     reference: Reference = field(default_factory=Reference)
+    halves: Halves = field(default_factory=Halves)
     looks: int = 0
     looked_until_us: int | None = None
     failed: Mapping[str, str] = field(default_factory=dict)

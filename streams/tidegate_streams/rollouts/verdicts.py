@@ -10,6 +10,7 @@ import numpy as np
 from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.statistics import combination, emix, excess
+from tidegate_streams.statistics.dependence import tempered
 from tidegate_streams.statistics.emix import Counts, Floats
 from tidegate_streams.statistics.exceedances import Histogram, above, below_limit, shifted, threshold
 from tidegate_streams.statistics.margins import line, reference_rate
@@ -63,18 +64,21 @@ class MetricEvidence:
         earlier quantile.
     failed_baseline, failed_candidate
         Measurements that failed.
+    effects
+        Design effect of each comparison, fixed before the first stratum; empty where none is known.
     """
 
     curves: Floats
     counts: tuple[Counts, ...]
     failed_baseline: int = 0
     failed_candidate: int = 0
+    effects: tuple[float, ...] = ()
 
     @classmethod
-    def none(cls, metric: DecisionMetric) -> "MetricEvidence":
+    def none(cls, metric: DecisionMetric, effects: tuple[float, ...] = ()) -> "MetricEvidence":
         """Evidence before the first stratum."""
         tests = len(comparisons(metric))
-        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests)
+        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests, effects=effects)
 
     @property
     def log_e_rollback(self) -> float:
@@ -143,13 +147,14 @@ def after(
                 reference.histograms.get(name, {}),
             )
         if added is not None:
-            curves[i] += added[0]
+            curves[i] += tempered(added[0], evidence.effects[i]) if evidence.effects else added[0]
             counts[i] += added[1]
     return MetricEvidence(
         curves,
         tuple(counts),
         evidence.failed_baseline + baseline.failures.get(name, 0),
         evidence.failed_candidate + candidate.failures.get(name, 0),
+        evidence.effects,
     )
 
 
