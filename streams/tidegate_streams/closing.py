@@ -13,8 +13,9 @@ from tidegate_streams.panes import Pool
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.halves import halves_of, serving
+from tidegate_streams.rollouts.ripening import Unripe
 from tidegate_streams.rollouts.state import State as Deployment
-from tidegate_streams.rollouts.strata import Strata, strata_of
+from tidegate_streams.rollouts.strata import Strata, ratings_of, strata_of
 from tidegate_streams.rollups import Frames
 from tidegate_streams.state import NEVER, State
 
@@ -125,7 +126,7 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
             shown = looks.by_deployment(rows, state.rollouts, late=False, shadowed=shadowed)
         for key in sorted(state.rollouts):
             tables = [source[key] for source in (shown, late) if key in source]
-            strata = strata_of(**looks.joined(tables)) if tables else {}
+            strata = _strata(state, key, tables, start_us + PANE_US)
             halves = _halves(state.rollouts[key], tables)
             state.rollouts[key], outputs = machine.on_look(
                 state.rollouts[key], start_us + PANE_US, strata, at, halves
@@ -133,6 +134,28 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
             decided += outputs
         late = {}
     return decided
+
+
+def _strata(state: State, key: str, tables: list[Frames], end_us: int) -> Strata:
+    """Strata of one look at one deployment; ratings of its rollout when it is their turn."""
+    unripe = state.unripe.get(key) or Unripe()
+    if not tables and unripe.is_empty:
+        return {}
+    rows = looks.joined(tables)
+    spec, revisions = state.rollouts[key].spec, state.rollouts[key].revisions
+    metrics = {metric.name for metric in spec.metrics} if spec else set()
+
+    def is_judged(revision: int | None, metric: str) -> bool:
+        is_ours = spec is not None and revision is not None and (spec.dry_run or revision in revisions)
+        return is_ours and metric in metrics
+
+    ratings = ratings_of(rows["feedback"], rows["evaluations"])
+    strata = unripe.compared(end_us, strata_of(**rows), ratings, is_judged)
+    if unripe.is_empty:
+        state.unripe.pop(key, None)
+    else:
+        state.unripe[key] = unripe
+    return strata
 
 
 def _halves(known: Deployment, tables: list[Frames]) -> Strata:
