@@ -211,14 +211,14 @@ def test_a_half_deleted_directory_is_refused_and_not_taken_for_an_empty_one(
             shutil.rmtree(copy / "engine" / part)
         return StoreDirectory(copy)
 
-    without("nothing").prepare()
+    without("nothing").prepare(8123)
     for part, what in {
         "metadata": "metadata/default.sql is missing beside data, store",
         "store": "the tables of database own are missing",
         f"store/{uuid[:3]}/{uuid}": "the rows of table own.calls are missing",
     }.items():
         with pytest.raises(ConfigError) as refused:
-            without(part).prepare()
+            without(part).prepare(8123)
         assert what in str(refused.value)
         assert "restore it from a backup, or remove it to start empty" in str(refused.value)
 
@@ -226,9 +226,9 @@ def test_a_half_deleted_directory_is_refused_and_not_taken_for_an_empty_one(
 def test_a_directory_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("in the way")
     with pytest.raises(ConfigError, match=r"the store cannot use .*: Not a directory"):
-        StoreDirectory(tmp_path / "store").prepare()
+        StoreDirectory(tmp_path / "store").prepare(8123)
     with pytest.raises(ConfigError, match=r"must not contain \? or &"):
-        StoreDirectory(tmp_path / "a&b").prepare()
+        StoreDirectory(tmp_path / "a&b").prepare(8123)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])

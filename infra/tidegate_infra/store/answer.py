@@ -82,6 +82,7 @@ def answer(engine: Engine, ask: Ask, body: Iterable[bytes], work: Work) -> Answe
             if not ask.may_write:
                 raise StatementError(Code.READONLY, "Cannot execute query in readonly mode")
             done = session.insert(insert.sql, insert.format, chain([insert.data], pieces))
+            _refuse_unsound(engine)
             return Answer(_headers(engine, ask, done), iter(()))
         sql = _whole(head, pieces)
         only_reads = work.only_reads = _check(session, sql, may_write=ask.may_write)
@@ -91,10 +92,26 @@ def answer(engine: Engine, ask: Ask, body: Iterable[bytes], work: Work) -> Answe
             stack.callback(blocks.close)
             first = next(blocks, b"")
             # The session now belongs to whoever reads the answer.
-            return Answer(_headers(engine, ask, Summary(), wanted), chain([first], blocks), stack.pop_all())
+            body = _sound(engine, chain([first], blocks))
+            return Answer(_headers(engine, ask, Summary(), wanted), body, stack.pop_all())
         output, done = session.run(sql, ask.default_format)
+        _refuse_unsound(engine)
         has_output = only_reads or bool(output)
         return Answer(_headers(engine, ask, done, wanted if has_output else ""), iter([output]))
+
+
+def _sound(engine: Engine, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    yield from blocks
+    _refuse_unsound(engine)
+
+
+def _refuse_unsound(engine: Engine) -> None:
+    # What was changed may not stand, and what was read may not stay.
+    if lost := engine.lost_writes():
+        raise StatementError(
+            Code.CANNOT_WRITE_TO_FILE_DESCRIPTOR,
+            f"the store could not write ({lost} times; is its disk full?) and starts again: try again later",
+        )
 
 
 def _head(sql: bytes, pieces: Iterator[bytes]) -> bytes:

@@ -1,5 +1,6 @@
 """The directory of a store: its files, who owns it, and whether it is whole."""
 
+import errno
 import fcntl
 import os
 import re
@@ -7,17 +8,19 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.errors import ConfigError, Refused
+from tidegate.errors import ConfigError, DependencyUnavailable, Refused
 
 # What makes a server of the engine: no database that reads files by their names; no rights outside the
 # store's own tables, so that the engine itself refuses files, URLs and other servers; no queue of
-# asynchronous inserts, so that an answered insert is stored; no time zone of the machine.
+# asynchronous inserts, so that an answered insert is stored; no time zone of the machine. And what was merged
+# stays for eight minutes, where chdb deletes it at once: of a merge that cannot write nothing else is left.
 _CONFIG = """<clickhouse>
     <default_database></default_database>
     <database>default</database>
     <users_config>{users}</users_config>
     <logger><level>none</level></logger>
     <max_server_memory_usage_to_ram_ratio>0.6</max_server_memory_usage_to_ram_ratio>
+    <merge_tree><old_parts_lifetime>480</old_parts_lifetime></merge_tree>
 </clickhouse>
 """
 _USERS = """<clickhouse>
@@ -66,6 +69,9 @@ _DEFAULT_DATABASE = "ATTACH DATABASE _ UUID '{uuid}'\nENGINE = Atomic\n"
 _TABLE = re.compile(
     r"ATTACH TABLE _ UUID '(?P<uuid>[0-9a-f-]{36})'.*^ENGINE = \w*(MergeTree|Log)\b", re.DOTALL | re.MULTILINE
 )
+# What it takes to open an engine, and to write a few words beside it.
+_LEAST_FREE_MIB = 16
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # They separate options in the engine's address of a directory, and it knows no escapes.
 _UNUSABLE = re.compile(r"[?&]")
 
@@ -91,8 +97,13 @@ class StoreDirectory:
         """File with the port, there while the store runs."""
         return self.path / "port"
 
-    def prepare(self) -> None:
-        """Check the directory, make it if it is new, and write the configuration.
+    def prepare(self, port: int) -> None:
+        """Check the directory, make it if it is new, and write the configuration and the port.
+
+        Parameters
+        ----------
+        port
+            Where the store will listen.
 
         Raises
         ------
@@ -100,6 +111,8 @@ class StoreDirectory:
             Another process has it open.
         ConfigError
             Parts of it are missing, or it cannot be used.
+        DependencyUnavailable
+            Its disk is full.
         """
         if _UNUSABLE.search(str(self.path)):
             raise ConfigError(f"the store cannot live in {self.path}: its path must not contain ? or &")
@@ -107,8 +120,12 @@ class StoreDirectory:
             self.engine.mkdir(parents=True, exist_ok=True)
             self._refuse_locked()
             self._refuse_incomplete()
+            self._refuse_full()
             self._write_configuration()
+            _replace(self.port, f"{port}\n")
         except OSError as error:
+            if error.errno in _FULL:
+                raise DependencyUnavailable(f"the disk of {self.path} is full: make room") from None
             raise ConfigError(f"the store cannot use {self.path}: {error.strerror}") from None
 
     def _refuse_locked(self) -> None:
@@ -139,6 +156,14 @@ class StoreDirectory:
                 stored = _TABLE.match(table.read_text(errors="replace"))
                 if stored and not (self.engine / "store" / stored["uuid"][:3] / stored["uuid"]).exists():
                     raise self._incomplete(f"the rows of table {database.name}.{table.stem} are missing")
+
+    def _refuse_full(self) -> None:
+        there = os.statvfs(self.path)
+        free_mib = there.f_bavail * there.f_frsize >> 20
+        if free_mib < _LEAST_FREE_MIB:
+            raise DependencyUnavailable(
+                f"{self.path} has {free_mib} MiB left and the store starts with {_LEAST_FREE_MIB}: make room"
+            )
 
     def _incomplete(self, what: str) -> ConfigError:
         return ConfigError(

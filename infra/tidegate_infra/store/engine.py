@@ -20,6 +20,9 @@ READ_ONLY = "READ_ONLY"
 UNPARSED = "UNKNOWN"
 _FORMATS = "SELECT lower(name), name, content_type FROM system.formats"
 _ERRORS = "SELECT code, value, last_error_message FROM system.errors"
+_LOST_WRITES = "SELECT sum(value) FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteFailed'"
+_SET_ASIDE = """SELECT database, table, name, reason FROM system.detached_parts WHERE notEmpty(reason)
+ORDER BY database, table, name"""
 _SWITCHED_OFF = "file() is switched off: it reads files of the machine the store runs on"
 
 
@@ -42,6 +45,16 @@ class Format:
 
     name: str
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A part of a table that does not count any more: its files, and why."""
+
+    database: str
+    table: str
+    part: str
+    reason: str
 
 
 class Engine:
@@ -113,6 +126,21 @@ class Engine:
             yield session
         finally:
             connection.close()
+
+    def lost_writes(self) -> int:
+        """How often a write failed in this process, of whatever statement or merge.
+
+        chdb 26.9 passes over it (no space, a quota, a limit of the process), and keeps a part whose files are
+        short or empty; no error tells, only this count. An engine that is opened anew sets such parts aside
+        and takes those that they were merged from.
+        """
+        with self.session() as session:
+            return int(session.rows(_LOST_WRITES)[0][0])
+
+    def set_aside(self) -> list[SetAside]:
+        """Parts that the engine could not read when it was opened, now or before; nobody deletes them."""
+        with self.session() as session:
+            return [SetAside(*row) for row in session.rows(_SET_ASIDE)]
 
     def kill(self, mark: str = "") -> None:
         """Cancel the statements whose `log_comment` begins with `mark`; without one, all."""

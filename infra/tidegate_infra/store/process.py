@@ -4,16 +4,20 @@ import asyncio
 import logging
 import socket
 import threading
+from contextlib import closing
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import uvicorn
+from prometheus_client import Gauge
 
-from tidegate.errors import ConfigError, InvariantBroken, Refused
+from tidegate.errors import ConfigError, DependencyUnavailable, InvariantBroken, Refused
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 from tidegate_infra.store.accounts import Account
 from tidegate_infra.store.directory import StoreDirectory
-from tidegate_infra.store.engine import Engine
+from tidegate_infra.store.engine import Engine, SetAside
+from tidegate_infra.store.errors import StatementError
 from tidegate_infra.store.server import Server, is_loopback
 from tidegate_infra.store.stream import BrokenStreamError
 
@@ -21,6 +25,8 @@ READER = "reader"
 _DEFAULT_PORT = 8123
 _LONGEST_URL_BYTES = 1 << 20
 _FINISH_SECONDS = 2
+_TURN_SECONDS = 1.0
+_FIRST_TURNS_SECONDS = 0.2
 
 
 def main(process: Process) -> None:
@@ -34,26 +40,29 @@ def main(process: Process) -> None:
         The port is in use, or the directory is not whole.
     Refused
         The directory is open elsewhere, or the address is a remote one and no password is set.
+    DependencyUnavailable
+        The disk is full, or the engine could not write: it has to be opened anew.
     """
     directory = StoreDirectory(process.settings.data_dir / "store")
     listener = listen(process.settings)
-    host, port = listener.getsockname()[:2]
     with listener:
-        directory.prepare()
-        engine = Engine(directory.engine, directory.config)
+        directory.prepare(listener.getsockname()[1])
         try:
-            server = Server(engine, accounts(process.settings), is_local=is_loopback(host))
-            directory.port.write_text(f"{port}\n")
+            _open(process, directory, listener)
+        finally:
+            directory.port.unlink()
+
+
+def _open(process: Process, directory: StoreDirectory, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    with closing(Engine(directory.engine, directory.config)) as engine:
+        _tell(process, engine.set_aside())
+        local = is_loopback(host)
+        with closing(Server(engine, accounts(process.settings), is_local=local)) as server:
             process.log.info(
                 "serving", host=host, port=port, engine=engine.version, directory=str(directory.engine)
             )
-            try:
-                _serve(process, server, listener)
-            finally:
-                directory.port.unlink()
-                server.close()
-        finally:
-            engine.close()
+            _serve(process, server, engine, listener)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -99,7 +108,19 @@ def accounts(settings: Settings) -> tuple[Account, ...]:
     return (writer,) if password and not readers else (writer, Account(READER, readers, writes=False))
 
 
-def _serve(process: Process, server: Server, listener: socket.socket) -> None:
+def _tell(process: Process, parts: list[SetAside]) -> None:
+    aside = Gauge(
+        "tidegate_store_parts_set_aside",
+        "Parts that could not be read when the store was opened, by table.",
+        ["table"],
+        registry=process.metrics,
+    )
+    for part in parts:
+        aside.labels(f"{part.database}.{part.table}").inc()
+        process.log.warning("part_set_aside", **asdict(part))
+
+
+def _serve(process: Process, server: Server, engine: Engine, listener: socket.socket) -> None:
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     config = uvicorn.Config(
         server.application,
@@ -118,13 +139,14 @@ def _serve(process: Process, server: Server, listener: socket.socket) -> None:
     )
     thread.start()
     try:
-        while not process.stopping.wait(0.2):
+        while not process.stopping.wait(_TURN_SECONDS if process.health.is_ready else _FIRST_TURNS_SECONDS):
             if not thread.is_alive():
                 raise InvariantBroken("the store's HTTP server ended by itself: see the log above")
             if web.started:
                 process.ready()
                 # The beat comes from the loop that answers: a stuck one is not alive.
                 loop.call_soon_threadsafe(process.beat)
+                _end_after_lost_writes(process, engine)
     finally:
         web.should_exit = True
         while thread.is_alive():
@@ -132,6 +154,19 @@ def _serve(process: Process, server: Server, listener: socket.socket) -> None:
             server.cancel()
             thread.join(0.5)
         loop.close()
+
+
+def _end_after_lost_writes(process: Process, engine: Engine) -> None:
+    try:
+        lost = engine.lost_writes()
+    except StatementError as error:
+        process.log.warning("writes_not_checked", reason=error.message)
+        return
+    if lost:
+        raise DependencyUnavailable(
+            f"the engine could not write {lost} times under {process.settings.data_dir}: make room there. "
+            "The next start sets aside what is not whole, and takes the parts that it was merged from"
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
