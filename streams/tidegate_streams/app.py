@@ -89,7 +89,6 @@ async def _run(process: Process) -> None:
     journal_id = topic_id(client, journal)
     journals.outbox = Outbox(process, app.producer, journal_id)
     journals.shelf = Shelf(process, journal_id, journals.rules)
-    app.sensors.add(transport.ExitOnSendError(failures.add))
 
     async def follow(stream: Any) -> None:
         async for event in stream.events():

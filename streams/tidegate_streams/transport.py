@@ -5,7 +5,7 @@ what the fold expects next. Its producer may reorder on a retry; here it is idem
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import faust
@@ -116,24 +116,6 @@ class JournalApp(faust.App):
         """Write nothing to the working directory: all state is in memory."""
 
 
-class ExitOnSendError(faust.Sensor):
-    """Faust logs a failed send and goes on; what was lost would be lost for good.
-
-    Parameters
-    ----------
-    fail
-        Ends the process, with the error.
-    """
-
-    def __init__(self, fail: Callable[[BaseException], None]) -> None:
-        super().__init__()
-        self._fail = fail
-
-    def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:  # noqa: ARG002
-        """Call when a message could not be sent."""
-        self._fail(exc)
-
-
 def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) -> JournalApp:
     """Make the app, configured for journals.
 
@@ -159,7 +141,6 @@ def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) ->
         "broker_commit_interval": 1.0,
         "broker_commit_every": 1_000,
         "consumer_auto_offset_reset": "earliest",
-        "producer_acks": -1,
         "producer_linger": 0.0,
         "producer_request_timeout": 30.0,
         "producer_compression_type": "lz4",
@@ -167,17 +148,10 @@ def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) ->
         "producer_max_request_size": topics.LARGE_BYTES,
         "stream_buffer_maxsize": 64,
         "stream_wait_empty": False,
-        "store": "memory://",
-        "table_standby_replicas": 0,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
-        "reply_create_topic": False,
         "agent_supervisor": "mode.supervisors.CrashingSupervisor",
         "web_enabled": False,
-        "web_tables_enabled": False,
-        "cython_optimizations": False,
-        "worker_redirect_stdouts": False,
-        "autodiscover": False,
     }
     app = JournalApp(app_id, **(defaults | conf))
     app.positions = positions

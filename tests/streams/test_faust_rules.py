@@ -1,8 +1,7 @@
-"""What Faust does by itself and must not do here, on a real broker."""
+"""The rules for Faust, in short; what it does without each stands in ``test_faust_failures``."""
 
 import asyncio
 import uuid
-from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,93 +9,46 @@ from typing import Any
 import pytest
 import structlog
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
-from faust.types import TP
 from prometheus_client import CollectorRegistry
+from tests.streams.journal_readers import GROUP, PARTITION, Positions, produce, refuse_over, started, until
 
 from tidegate import topics
 from tidegate.errors import DependencyUnavailable
 from tidegate.records import KeyValue
 from tidegate_infra.kafka import client, scan
 from tidegate_infra.settings import Settings
-from tidegate_streams import alerts, fence, transport
+from tidegate_streams import alerts, transport
 from tidegate_streams.outbox import Outbox
-
-PARTITION = 3
-GROUP = "rules"
-
-
-class Positions:
-    """Reads each partition from its beginning, and remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.next: dict[TP, int] = {}
-        self.signs_of_life: list[fence.Moment] = []
-
-    def assign(self, partitions: set[TP]) -> None:
-        self.next = {}
-
-    async def revoke(self) -> None:
-        pass
-
-    def heard(self, at: fence.Moment) -> None:
-        self.signs_of_life.append(at)
-
-    async def recall(self) -> None:
-        pass
-
-    async def begin(self, partition: TP, start: int, end: int) -> None:
-        self.next[partition] = start
-
-    def position(self, partition: TP) -> int | None:
-        return self.next.get(partition)
-
-
-async def consumed(settings: Settings, positions: Positions, count: int) -> list[tuple[bytes, int]]:
-    """Let the app read so many messages and hear of its group twice."""
-    app = transport.build(client.group_name(settings, GROUP), settings, positions)
-    read: list[tuple[bytes, int]] = []
-
-    async def follow(stream: Any) -> None:
-        async for event in stream.events():
-            read.append((event.message.value, event.message.offset))
-
-    raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}
-    app.agent(app.topic(settings.topic_prefix + topics.PARTIALS, **raw))(follow)
-    await app.start()
-    try:
-        async with asyncio.timeout(20):
-            while len(read) < count or len(positions.signs_of_life) < 2:  # noqa: ASYNC110 - of two threads
-                await asyncio.sleep(0.02)
-    finally:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await app.stop()
-    return read
 
 
 @pytest.mark.usefixtures("topics")
 def test_it_reads_from_where_the_fold_is_whatever_the_group_committed_and_makes_no_topic(
     settings: Settings,
 ) -> None:
-    journal = settings.topic_prefix + topics.PARTIALS
-    producer = client.producer(settings)
     messages = [b"first", b"\xc3\x01 no record", b"last"]
-    for message in messages:
-        producer.produce(journal, message, partition=PARTITION)
-    assert producer.flush(20) == 0
+    produce(settings, *messages)
     # Faust commits past what is still being applied: as if a process had been killed there.
     ahead = client.consumer(settings, GROUP)
-    ahead.commit(offsets=[TopicPartition(journal, PARTITION, len(messages))], asynchronous=False)
+    place = TopicPartition(settings.topic_prefix + topics.PARTIALS, PARTITION, len(messages))
+    ahead.commit(offsets=[place], asynchronous=False)
     ahead.close()
     before = set(client.admin(settings).list_topics(timeout=10).topics)
     positions = Positions()
-    read = asyncio.run(consumed(settings, positions, len(messages)))
+    read: list[tuple[bytes, int]] = []
+
+    async def take(event: Any) -> None:
+        read.append((event.message.value, event.message.offset))
+
+    async def run() -> None:
+        async with started(settings, take, positions):
+            await until(lambda: len(read) == len(messages) and len(positions.signs_of_life) > 1)
+
+    asyncio.run(run())
     assert read == [(message, offset) for offset, message in enumerate(messages)]
     assert set(client.admin(settings).list_topics(timeout=10).topics) - before <= {"__consumer_offsets"}
 
 
-def test_it_keeps_no_table_restarts_no_agent_in_place_and_serves_no_page() -> None:
+def test_every_rule_is_in_force() -> None:
     async def build() -> transport.JournalApp:
         return transport.build("app", Settings(), Positions())
 
@@ -107,20 +59,15 @@ def test_it_keeps_no_table_restarts_no_agent_in_place_and_serves_no_page() -> No
     assert not app.conf.web_enabled
     assert not app.conf.topic_allow_declare
     assert app.conf.topic_disable_leader
-    assert str(app.conf.store) == "memory:"
     assert app.conf.producer_linger == 0.0
+    assert app.conf.broker_session_timeout == Settings().kafka_session_ms / 1_000
 
 
 @pytest.mark.usefixtures("topics")
 def test_what_kafka_refuses_is_an_error_at_once_and_not_a_line_in_the_log(settings: Settings) -> None:
     """Faust's own way of sending logs a refusal, and goes on without what it was to send."""
     name = settings.topic_prefix + topics.ALERTS
-    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    entry = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
-    resource.add_incremental_config(entry)
-    admin = client.admin(settings)
-    [altered] = admin.incremental_alter_configs([resource]).values()
-    altered.result(20)
+    refuse_over(settings, topics.ALERTS, 300)
     small = alerts.series_overflow("shard", "t", pane_us=1, excess=1, cap=1)
     noise = "".join(str(uuid.uuid4()) for _ in range(100))
     large = replace(small, annotations=[KeyValue(key="summary", value=noise)])

@@ -55,11 +55,3 @@ def test_the_producer_may_neither_lose_nor_repeat():
     extra = configured().producer._settings_extra()
     assert extra["enable_idempotence"] is True
     assert extra["acks"] == "all"
-
-
-def test_a_send_error_that_faust_would_only_log_ends_the_process():
-    failures = []
-    sensor = transport.ExitOnSendError(failures.append)
-    error = RuntimeError("message too large")
-    sensor.on_send_error(None, error, None)
-    assert failures == [error]
