@@ -15,7 +15,7 @@ from tidegate_infra.cli.options import Context, DataDir, Json, Output, chosen, n
 from tidegate_infra.cli.output import Format, say, time_text, write_one
 
 if TYPE_CHECKING:
-    from tidegate.records import Rollout
+    from tidegate.records import Rollout, RolloutAction
     from tidegate_streams.backtest.outcome import Outcome
     from tidegate_streams.backtest.pieces import Piece
     from tidegate_streams.backtest.tally import Tally
@@ -97,9 +97,13 @@ def backtest(
     if assignment is None:
         assignment = Assignment.RECORDED if obeyed else Assignment.ANY
     is_any = assignment is Assignment.ANY
-    spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any)
+    actions = [] if is_any or "kafka" not in events else _actions(tally, revision, data_dir, context)
+    # Without anybody there is nobody who could resume it.
+    spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any, paused=spec.paused and bool(actions))
     rows = drive.released(rows, as_if_assigned=is_any)
-    outcome = Outcome.of(spec, drive.decide(spec, rows, start_us=start_us, revision=revision))
+    outcome = Outcome.of(
+        spec, drive.decide(spec, rows, start_us=start_us, revision=revision, actions=actions)
+    )
     if outcome.refusal:
         say(f"the stream would refuse this rollout: {outcome.refusal}")
     _say_what_is_not_named(drive.by_variant(rows), spec)
@@ -128,8 +132,7 @@ def _read(file: Path) -> "Rollout":
     from tidegate_infra import rollout_file
 
     try:
-        # Nobody is there who could resume it.
-        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest", paused=False)
+        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest")
     except rollout_file.FileError as error:
         say(str(error))
         raise typer.Exit(error.exit_code) from None
@@ -162,6 +165,23 @@ def _pieces(source: str, tally: "Tally", data_dir: Path | None, context: str | N
     spec = tally.spec
     stand_ins = {"tenant": spec.tenant, "environment": spec.environment, "app": spec.deployment}
     return files.read(Path(source), stand_ins | {"variant": "default"})
+
+
+def _actions(
+    tally: "Tally", revision: int, data_dir: Path | None, context: str | None
+) -> "list[RolloutAction]":
+    from tidegate.limits import LATEST_US
+    from tidegate.series import deployment_key
+    from tidegate_streams.backtest import people
+
+    spec = tally.spec
+    key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+    actions = people.read(
+        settings_of(data_dir, context), key, revision, tally.since_us or 0, tally.until_us or LATEST_US
+    )
+    for one in actions:
+        say(f"{time_text(one.ts)}: {one.actor} asked to {one.action}: {one.reason}")
+    return actions
 
 
 @contextmanager

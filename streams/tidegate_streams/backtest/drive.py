@@ -1,14 +1,24 @@
 """Partials to decisions: a journal as stage 1 would have written it, folded as stage 2 folds it."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
 from tidegate import codec
-from tidegate.records import Frame, Heartbeat, JournalRollout, PartialBatch, Rollout, SourceProgress
+from tidegate.records import (
+    Frame,
+    Heartbeat,
+    JournalAction,
+    JournalRollout,
+    PartialBatch,
+    Rollout,
+    RolloutAction,
+    SourceProgress,
+)
 from tidegate.series import DIMENSIONS, ROLLUPS, deployment_key
-from tidegate.topics import CALLS, ROLLOUTS
+from tidegate.topics import ACTIONS, CALLS, ROLLOUTS
 from tidegate_streams import fold, looks
 from tidegate_streams.partials import PANE_US, merge, pack
 from tidegate_streams.rollouts.state import State as Deployment
@@ -16,7 +26,14 @@ from tidegate_streams.rollouts.transitions import FINISHED
 from tidegate_streams.rollups import Frames
 
 
-def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision: int = 1) -> Iterator[Any]:
+def decide(
+    spec: Rollout,
+    rows: Frames,
+    *,
+    start_us: int | None = None,
+    revision: int = 1,
+    actions: Sequence[RolloutAction] = (),
+) -> Iterator[Any]:
     """Yield what stage 2 publishes of a rollout's decisions, pane by pane in the order of event time.
 
     Nothing comes late: each pane is looked at when all of its events are there. The rollout's end is the end.
@@ -32,6 +49,8 @@ def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision
         unless given.
     revision
         Of its first command. Calls count for the command whose revision they name.
+    actions
+        What people ask for, in the order of their time; each is taken up then, but not before the start.
 
     Yields
     ------
@@ -42,7 +61,7 @@ def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     if revision > 1:
         state.rollouts[key] = Deployment(key, revision=revision - 1)
-    for offset, record in enumerate(journal_of(spec, rows, start_us)):
+    for offset, record in enumerate(journal_of(spec, rows, start_us, actions)):
         yield from fold.apply(state, offset, record, windows=False)
         # No windows will be shown, which these rows are kept for.
         state.put_off.clear()
@@ -50,8 +69,10 @@ def decide(spec: Rollout, rows: Frames, *, start_us: int | None = None, revision
             return
 
 
-def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[Any]:
-    """Yield the journal of some partials, in which the rollout is applied at `start_us`."""
+def journal_of(
+    spec: Rollout, rows: Frames, start_us: int | None, actions: Sequence[RolloutAction] = ()
+) -> Iterator[Any]:
+    """Yield the journal of some partials, in which the rollout is applied at `start_us`, and people act."""
     by_pane: dict[int, list[Frame]] = {}
     for kind, frame in rows.items():
         for (pane_us,), part in frame.partition_by("pane_us", as_dict=True).items():
@@ -62,6 +83,7 @@ def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[An
     begins_us = first_us if start_us is None else -(-start_us // PANE_US) * PANE_US
     first_us = min(first_us, begins_us)
     is_applied = False
+    due = deque(enumerate(actions))
     yield _beat(first_us)
     for pane_us in looks.panes_between(first_us, last_us + PANE_US, {*by_pane, begins_us}, first_us):
         if pane_us >= begins_us and not is_applied:
@@ -69,6 +91,10 @@ def journal_of(spec: Rollout, rows: Frames, start_us: int | None) -> Iterator[An
             yield JournalRollout(**_head(ROLLOUTS, 0), record=codec.encode(spec))
         if pane_us in by_pane:
             yield PartialBatch(**_head(CALLS, pane_us), prices="", frames=by_pane[pane_us])
+        while is_applied and due and due[0][1].ts < pane_us + PANE_US:
+            number, action = due.popleft()
+            yield _beat(max(action.ts, begins_us))
+            yield JournalAction(**_head(ACTIONS, number), record=codec.encode(action))
         yield _beat(pane_us + PANE_US)
 
 

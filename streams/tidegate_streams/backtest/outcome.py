@@ -8,8 +8,14 @@ from tidegate.records import Alert, DeploymentCommand, DeploymentStatus, Evidenc
 from tidegate_infra.cli.output import cell, table, time_text
 from tidegate_infra.cli.rollout_view import PROMOTED, ROLLED_BACK, shown, weights_text
 from tidegate_streams.backtest.tally import Tally
+from tidegate_streams.rollouts.transitions import LIVE, TRANSITIONS
 
-_DECISIONS = ("promote", "rollback")
+_DECISIONS = {
+    transition.action
+    for transition in TRANSITIONS.values()
+    if transition.action and transition.state not in LIVE
+}
+"""Actions of commands that end a rollout, by the machine's own table."""
 
 
 class Look(NamedTuple):
@@ -72,7 +78,7 @@ class Outcome:
 
     @property
     def decision(self) -> DeploymentCommand | None:
-        """The command that promoted or rolled back; None when neither came."""
+        """The command that ended it; None when none did."""
         return next((command for command in self.commands if command.action in _DECISIONS), None)
 
     @property
