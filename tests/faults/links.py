@@ -38,7 +38,11 @@ class Link:
 
     async def serve(self) -> None:
         """Begin to listen."""
-        await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.close()
 
     async def cut(self) -> None:
         """Reset every connection, and each new one at once."""
@@ -121,6 +125,8 @@ class Network:
         self._loop.close()
 
     async def _end(self) -> None:
+        for link in self.links.values():
+            link.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
