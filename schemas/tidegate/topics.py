@@ -25,6 +25,7 @@ from tidegate.records import (
     Rollout,
     RolloutAction,
     RolloutProgress,
+    Silence,
     WindowMetricsBatch,
 )
 
@@ -39,6 +40,7 @@ SNAPSHOTS = "llm.snapshots"
 METRICS = "llm.metrics"
 DRIFT = "llm.drift"
 ALERTS = "llm.alerts"
+SILENCES = "llm.silences"
 DEPLOYMENTS = "llm.deployments"
 STATUS = "llm.status"
 PROGRESS = "llm.progress"
@@ -119,6 +121,7 @@ TOPICS: dict[str, Topic] = {
         Topic(METRICS, 6, "none", (WindowMetricsBatch,), _kept(7) | _LARGE),
         Topic(DRIFT, 1, "series", (DriftEvent,), _kept(30)),
         Topic(ALERTS, 1, "fingerprint", (Alert,), _kept(30) | _LARGE),
+        Topic(SILENCES, 1, "silence_id", (Silence,), _kept(30)),
         # Compact only: with deletion a quiet deployment's weights would vanish. Every command stays for
         # longer than the journal that it was decided from: it says with which revision a replay begins.
         Topic(

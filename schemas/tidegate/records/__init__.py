@@ -42,6 +42,7 @@ from tidegate.records.rollout import (
     StepOverride,
     Variant,
 )
+from tidegate.records.silence import Silence
 from tidegate.records.window import (
     Distribution,
     ErrorTypeCount,
@@ -72,6 +73,7 @@ RECORDS: dict[str, type] = {
     "price_table": PriceTable,
     "drift_event": DriftEvent,
     "alert": Alert,
+    "silence": Silence,
     "prompt": Prompt,
     "model": Model,
 }
@@ -121,6 +123,7 @@ __all__ = [
     "Routing",
     "SeqRange",
     "Series",
+    "Silence",
     "SourceOffset",
     "SourceProgress",
     "Step",
