@@ -108,9 +108,15 @@ class Settings(BaseSettings):
         Address of ``/livez``, ``/readyz`` and ``/metrics``. In a container say 0.0.0.0; port 0 takes a free
         one, and the log says which.
     allow_private_webhooks
-        Whether webhooks may call loopback and private addresses.
+        Whether webhooks and channels may call every address, loopback and private ones among them.
     webhook_url, webhook_secret
         Where alerts and commands are posted, and the key that signs them (``whsec_`` and base64).
+    webhook_old_secret
+        While keys are exchanged, the one that receivers still know: it signs too.
+    channels
+        Path of a file of channels: who else is told, and of what (`docs/channels.md`).
+    runbooks
+        Address under which `docs/runbooks` is published; alerts that name no runbook are told with its pages.
     schema_registry_url
         Confluent-compatible registry, an address without user, password or query; without one, records name
         their schema by fingerprint.
@@ -150,6 +156,9 @@ class Settings(BaseSettings):
     allow_private_webhooks: bool = False
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
+    webhook_old_secret: SecretStr = SecretStr("")
+    channels: Path | None = None
+    runbooks: str = ""
     schema_registry_url: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False
@@ -340,6 +349,13 @@ class Settings(BaseSettings):
     def _registry(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^\s?#@]+", value):
             raise ValueError("should be an http:// or https:// address without user, password or query")
+        return value
+
+    @field_validator("runbooks")
+    @classmethod
+    def _pages(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s?#@]+/", value):
+            raise ValueError("should be an http:// or https:// address that ends in a slash")
         return value
 
     @field_validator("webhook_url")

@@ -30,6 +30,7 @@ from tidegate.records import (
     Retrieval,
     Routing,
     Series,
+    Silence,
     UsageOther,
     Weight,
 )
@@ -350,3 +351,22 @@ def command() -> Callable[..., DeploymentCommand]:
 def alert() -> Callable[..., Alert]:
     """An alert with its required fields, and changes."""
     return _alert
+
+
+def _silence(**changes: Any) -> Silence:
+    plain = Silence(
+        silence_id="one",
+        matchers=[KeyValue(key="rule", value="rolled_back"), KeyValue(key="tenant", value="acme")],
+        starts_at=0,
+        ends_at=10**16,
+        actor="ada@desk",
+        reason="planned",
+        ts=0,
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture
+def silence() -> Callable[..., Silence]:
+    """A silence of the alerts that `alert` makes, and changes."""
+    return _silence

@@ -17,7 +17,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tidegate.errors import ConfigError
 from tidegate_consumers.notify.address import AddressRefused, Guard, fault
+from tidegate_consumers.notify.channel import of_settings
 from tidegate_consumers.notify.delivery import Endpoint, Outcome, seconds_asked
+from tidegate_consumers.notify.kinds.webhook import request
 from tidegate_consumers.notify.message import Message, message_of
 from tidegate_infra.settings import Settings
 
@@ -26,11 +28,16 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def post(endpoint: Endpoint, message: Message = MESSAGE) -> Outcome:
-    return asyncio.run(endpoint.post(message))
+    return asyncio.run(endpoint.post(request(endpoint.channel, message, datetime.now(UTC))))
+
+
+def to(hooks: Any, guard: Guard | None = None, **settings: Any) -> Endpoint:
+    return Endpoint(of_settings(Settings(**hooks.settings | settings)), guard=guard)
 
 
 def reached(hooks: Any, **changes: Any) -> Endpoint:
-    return Endpoint(Settings(**hooks.settings), timeout_s=changes.pop("timeout_s", 5), **changes)
+    channel = of_settings(Settings(**hooks.settings))
+    return Endpoint(channel, timeout_s=changes.pop("timeout_s", 5), **changes)
 
 
 def resolving(*addresses: str) -> Callable[[str, int], Any]:
@@ -173,7 +180,7 @@ def test_a_closed_port_is_a_failure_that_may_pass_and_keeps_the_path_to_itself(h
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/path-that-is-a-password"
-        outcome = post(Endpoint(Settings(**hooks.settings | {"webhook_url": url})))
+        outcome = post(to(hooks, webhook_url=url))
     assert (outcome.kind, outcome.passing) == ("failed", True)
     assert "password" not in outcome.words
 
@@ -192,7 +199,7 @@ def test_neither_path_nor_secret_nor_signature_is_logged(
 @pytest.mark.parametrize("secret", ["whsec_a", "whsec_", "whsec_ä"])
 def test_a_secret_that_cannot_sign_is_refused_without_being_quoted(hooks: Any, secret: str) -> None:
     with pytest.raises(ConfigError, match="TIDEGATE_WEBHOOK_SECRET should be whsec_") as refused:
-        Endpoint(Settings(**hooks.settings | {"webhook_secret": SecretStr(secret)}))
+        to(hooks, webhook_secret=SecretStr(secret))
     assert secret not in str(refused.value).replace("whsec_ and", "")
 
 
@@ -204,7 +211,7 @@ def test_the_host_is_named_and_the_checked_address_is_called(hooks: Any) -> None
         return ["127.0.0.1"]
 
     url = f"http://hooks.example.invalid:{hooks.port}/x?y=1"
-    endpoint = Endpoint(Settings(**hooks.settings | {"webhook_url": url}), guard=Guard(True, look_up))
+    endpoint = to(hooks, Guard(True, look_up), webhook_url=url)
     assert post(endpoint).kind == "delivered"
     assert asked == [("hooks.example.invalid", hooks.port)]
     assert hooks.posts[0].headers["host"] == f"hooks.example.invalid:{hooks.port}"
@@ -253,11 +260,7 @@ def test_a_name_with_one_private_address_is_not_called_at_all(hooks: Any) -> Non
 def test_no_spelling_of_a_private_address_gets_through(hooks: Any, host: str) -> None:
     url = f"https://{host}:{hooks.port}/"
     with pytest.raises((AddressRefused, ConfigError)):
-        asyncio.run(
-            Endpoint(
-                Settings(**hooks.settings | {"webhook_url": url, "allow_private_webhooks": False})
-            ).addresses()
-        )
+        asyncio.run(to(hooks, webhook_url=url, allow_private_webhooks=False).addresses())
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
@@ -267,7 +270,7 @@ def test_public_addresses_may_be_called(address: str) -> None:
 
 def test_a_receiver_on_the_internet_must_speak_https(hooks: Any) -> None:
     with pytest.raises(ConfigError, match="https://"):
-        Endpoint(Settings(**hooks.settings | {"allow_private_webhooks": False}))
+        to(hooks, allow_private_webhooks=False)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +304,7 @@ def test_the_certificate_must_be_the_names_not_the_addresss(
     )
     url = f"https://{host}:{hooks.port}/"
     endpoint = Endpoint(
-        Settings(**hooks.settings | {"webhook_url": url}),
+        of_settings(Settings(**hooks.settings | {"webhook_url": url})),
         guard=Guard(True, resolving("127.0.0.1")),
         trust=ssl.create_default_context(cafile=str(certificate / "cert.pem")),
     )

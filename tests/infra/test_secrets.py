@@ -22,6 +22,7 @@ PLANTED = {
 }
 WEBHOOK_PATH = "pl4nted-in-the-path-of-a-webhook"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"pl4nted secret of a webhook 0123").decode()
+WEBHOOK_OLD_SECRET = "whsec_" + base64.b64encode(b"pl4nted secret of a webhook 9876").decode()
 
 READ = (
     *(["config", "show", "-o", how] for how in ("table", "wide", "json", "yaml")),
@@ -43,7 +44,11 @@ def forms(planted: str) -> set[str]:
     return {planted, quote(planted), quote(planted, safe=""), repr(planted)[1:-1], *coded}
 
 
-SIGNS = {sign for planted in PLANTED.values() for sign in forms(planted)} | {WEBHOOK_PATH, WEBHOOK_SECRET}
+SIGNS = {sign for planted in PLANTED.values() for sign in forms(planted)} | {
+    WEBHOOK_PATH,
+    WEBHOOK_SECRET,
+    WEBHOOK_OLD_SECRET,
+}
 
 
 def found_in(text: str) -> set[str]:
@@ -56,6 +61,7 @@ def planted() -> dict[str, Any]:
     return {
         **{name: SecretStr(value) for name, value in PLANTED.items()},
         "webhook_secret": SecretStr(WEBHOOK_SECRET),
+        "webhook_old_secret": SecretStr(WEBHOOK_OLD_SECRET),
         "webhook_url": f"http://127.0.0.1:{ports.free_port()}/{WEBHOOK_PATH}",
         "allow_private_webhooks": True,
         "kafka_username": "somebody",

@@ -1,4 +1,4 @@
-"""Where a webhook may be posted: not into the network that Tidegate itself runs in, unless that is allowed.
+"""Where something may be sent: not into the network that Tidegate itself runs in, unless that is allowed.
 
 A name is resolved once, every address it has is checked, and the connection goes to a checked address: a
 name that answers differently a moment later changes nothing.
@@ -9,18 +9,22 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
 
-from tidegate.errors import ConfigError, Refused
+from tidegate.errors import Refused
 
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 
 # A gateway turns these into the IPv4 address in their last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
+# Where clouds hand out the keys of the machine itself; some of them stand among the private addresses.
+_METADATA = frozenset(map(ip_address, ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")))
+
+_OWN = frozenset({"loopback", "private"})
+
 
 class AddressRefused(Refused):
-    """The receiver's name leads to an address that webhooks may not call."""
+    """The receiver's name leads to an address that may not be called."""
 
 
 def fault(address: str) -> str:
@@ -29,10 +33,11 @@ def fault(address: str) -> str:
     Examples
     --------
     >>> fault("93.184.215.14"), fault("169.254.169.254"), fault("::ffff:10.0.0.1")
-    ('', 'link-local', 'private')
+    ('', 'a metadata service', 'private')
     """
     ip = _called(ip_address(address))
     kinds = {
+        "a metadata service": ip in _METADATA,
         "unspecified": ip.is_unspecified,
         "loopback": ip.is_loopback,
         "link-local": ip.is_link_local,
@@ -55,21 +60,6 @@ def _called(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return ip
 
 
-def check_url(url: str, *, allow_private: bool) -> None:
-    """Refuse an address that would send alerts in the clear over other people's networks.
-
-    Raises
-    ------
-    ConfigError
-        It is not https, and private receivers are not allowed.
-    """
-    if urlsplit(url).scheme != "https" and not allow_private:
-        raise ConfigError(
-            "TIDEGATE_WEBHOOK_URL should begin with https://. For a receiver in your own network set "
-            "TIDEGATE_ALLOW_PRIVATE_WEBHOOKS=true, then http:// will do"
-        )
-
-
 async def _system_look_up(host: str, port: int) -> list[str]:
     answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
@@ -85,10 +75,13 @@ class Guard:
         Whether every address may be called.
     look_up
         Asks for the addresses of a host, in the order in which they should be tried.
+    allow_own
+        Whether addresses of one's own network may be called: private ones and loopback, and no others.
     """
 
     allow_private: bool = False
     look_up: LookUp = _system_look_up
+    allow_own: bool = False
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Resolve a name once.
@@ -105,9 +98,12 @@ class Guard:
         for address in found:
             if "%" in address:
                 raise AddressRefused(f"{host} is {address}: an address of one link is no receiver")
-            if not self.allow_private and (kind := fault(address)):
-                raise AddressRefused(
-                    f"{host} is {address}, which is {kind}: webhooks go there only with "
-                    "TIDEGATE_ALLOW_PRIVATE_WEBHOOKS=true"
-                )
+            kind = fault(address)
+            if not kind or self.allow_private or (self.allow_own and kind in _OWN):
+                continue
+            advice = "`private: true` of the channel or " if kind in _OWN else ""
+            raise AddressRefused(
+                f"{host} is {address}, which is {kind}: nothing is sent there without {advice}"
+                "TIDEGATE_ALLOW_PRIVATE_WEBHOOKS=true"
+            )
         return found

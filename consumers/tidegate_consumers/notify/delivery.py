@@ -1,7 +1,6 @@
-"""One attempt to post a message, and what became of it."""
+"""One attempt to post a request, and what became of it."""
 
 import asyncio
-import binascii
 import logging
 import re
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from ssl import SSLContext
 from typing import Literal
 
 import httpx
-from standardwebhooks import Webhook
-from standardwebhooks.webhooks import EmptyWebhookSecretError
 
-from tidegate.errors import ConfigError
-from tidegate_consumers.notify.address import AddressRefused, Guard, check_url
-from tidegate_consumers.notify.message import Message
-from tidegate_infra.settings import Settings
+from tidegate_consumers.notify.address import AddressRefused, Guard
+from tidegate_consumers.notify.channel import Channel
+from tidegate_consumers.notify.kinds import KINDS
+from tidegate_consumers.notify.parcel import Parcel
+from tidegate_consumers.notify.request import Request, no_doubt
 
 TIMEOUT_S = 15.0
 """For everything from the name's resolution to the answer's status; receivers may expect no less."""
@@ -25,6 +23,7 @@ TIMEOUT_S = 15.0
 _CONNECT_TIMEOUT_S = 5.0
 _GONE = 410
 _LONGEST_WORDS = 200
+_LONGEST_ANSWER = 1_000
 
 # They log whole addresses and headers: a receiver's path is often its password.
 for _name in ("httpx", "httpcore"):
@@ -54,60 +53,55 @@ class Outcome:
 
 
 class Endpoint:
-    """A receiver of webhooks.
+    """A receiver that requests are posted to.
 
     Parameters
     ----------
-    settings
-        `webhook_url`, `webhook_secret` and `allow_private_webhooks`.
+    channel
+        Where it is, and whether that may be in one's own network.
     guard
-        Resolves the receiver's name; made from the settings unless given.
+        Resolves the receiver's name; made from the channel unless given.
     trust
         Certificates that are believed; the usual ones, or those of ``SSL_CERT_FILE``, unless given.
     timeout_s
         For a whole attempt.
-
-    Raises
-    ------
-    ConfigError
-        The address is not https although private receivers are not allowed, or the secret is no base64.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        channel: Channel,
         *,
         guard: Guard | None = None,
         trust: SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        check_url(settings.webhook_url, allow_private=settings.allow_private_webhooks)
-        self.shown = settings.shown("webhook_url")
-        self._guard = guard or Guard(settings.allow_private_webhooks)
+        requests = KINDS[channel.kind].requests
+        assert requests is not None, "e-mail has a mailbox"
+        self.channel = channel
+        self._requests = requests
+        self._guard = guard or Guard(channel.anywhere, allow_own=channel.own)
         self._trust = trust or httpx.create_ssl_context()
         self._timeout_s = timeout_s
-        try:
-            self._url = httpx.URL(settings.webhook_url)
-        except httpx.InvalidURL as error:
-            raise ConfigError(f"TIDEGATE_WEBHOOK_URL is no address: {error}") from None
-        try:
-            self._webhook = Webhook(settings.webhook_secret.get_secret_value())
-        except (binascii.Error, ValueError, EmptyWebhookSecretError):
-            # Not the library's words: they might quote the secret.
-            raise ConfigError(
-                "TIDEGATE_WEBHOOK_SECRET should be whsec_ and base64, as `openssl rand -base64 32` makes it"
-            ) from None
 
     async def addresses(self) -> list[str]:
         """Resolve the receiver's name; see `Guard.addresses`."""
-        port = self._url.port or (443 if self._url.scheme == "https" else 80)
-        return await self._guard.addresses(self._url.host, port)
+        return await self._resolved(httpx.URL(self.channel.url))
 
-    async def post(self, message: Message) -> Outcome:
-        """Post a message once, signed anew."""
+    async def tell(self, parcel: Parcel) -> Outcome:
+        """Post what a parcel comes to, once; the first request that fails ends it."""
+        now = datetime.now(UTC)
+        outcome = Outcome(kind="delivered", words="nothing to say")
+        for request in self._requests(self.channel, parcel, now):
+            outcome = await self.post(request)
+            if outcome.kind != "delivered":
+                break
+        return outcome
+
+    async def post(self, request: Request) -> Outcome:
+        """Post a request once."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._post(message)
+                return await self._post(request)
         except (TimeoutError, httpx.TimeoutException):
             return Outcome(kind="failed", words=f"no answer in {self._timeout_s:g} s", passing=True)
         except AddressRefused as refusal:
@@ -118,8 +112,12 @@ class Endpoint:
             words = f"not reached: {type(error).__name__} {error}"[:_LONGEST_WORDS]
             return Outcome(kind="failed", words=words, passing=True)
 
-    async def _post(self, message: Message) -> Outcome:
-        *others, last = await self.addresses()
+    async def _resolved(self, url: httpx.URL) -> list[str]:
+        return await self._guard.addresses(url.host, url.port or (443 if url.scheme == "https" else 80))
+
+    async def _post(self, request: Request) -> Outcome:
+        url = httpx.URL(request.url)
+        *others, last = await self._resolved(url)
         # Neither a proxy nor a redirect nor a kept connection: each would lead past the checked address.
         async with httpx.AsyncClient(
             verify=self._trust,
@@ -129,35 +127,44 @@ class Endpoint:
         ) as client:
             for address in others:
                 try:
-                    return await self._post_to(client, address, message)
+                    return await self._post_to(client, url, address, request)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
                     continue
-            return await self._post_to(client, last, message)
+            return await self._post_to(client, url, last, request)
 
-    async def _post_to(self, client: httpx.AsyncClient, address: str, message: Message) -> Outcome:
-        async with client.stream(
-            "POST",
-            self._url.copy_with(host=address),
-            headers=self._headers(message),
-            content=message.body.encode("ascii"),
-            # The certificate must be the name's, not the address's.
-            extensions={"sni_hostname": self._url.raw_host.decode("ascii")},
-        ) as answer:
-            # The status alone counts: a body without end is not read.
-            return judged(answer.status_code, answer.headers.get("retry-after"), datetime.now(UTC))
-
-    def _headers(self, message: Message) -> dict[str, str]:
-        now = datetime.now(UTC)
-        return {
-            "host": self._url.netloc.decode("ascii"),
+    async def _post_to(
+        self, client: httpx.AsyncClient, url: httpx.URL, address: str, request: Request
+    ) -> Outcome:
+        headers = {
+            "host": url.netloc.decode("ascii"),
             "content-type": "application/json",
             "user-agent": "tidegate",
             "accept-encoding": "identity",
-            "webhook-id": message.id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            # The library replaces the time zone instead of converting: in UTC both are the same.
-            "webhook-signature": self._webhook.sign(message.id, now, message.body),
         }
+        async with client.stream(
+            "POST",
+            url.copy_with(host=address),
+            headers=headers | dict(request.headers),
+            content=request.body,
+            # The certificate must be the name's, not the address's.
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
+        ) as answer:
+            outcome = judged(answer.status_code, answer.headers.get("retry-after"), datetime.now(UTC))
+            if outcome.kind != "delivered" or request.doubt is no_doubt:
+                # The status alone counts: a body without end is not read.
+                return outcome
+            doubt = request.doubt(answer.status_code, await _beginning(answer))
+            return Outcome(kind="failed", words=f"{outcome.words}, {doubt}") if doubt else outcome
+
+
+async def _beginning(answer: httpx.Response) -> bytes:
+    """Read as much of an answer as says something."""
+    read = b""
+    async for piece in answer.aiter_raw():
+        read += piece
+        if len(read) >= _LONGEST_ANSWER:
+            break
+    return read[:_LONGEST_ANSWER]
 
 
 def judged(status: int, retry_after: str | None, now: datetime) -> Outcome:

@@ -1,40 +1,31 @@
-"""Alerts and commands to a webhook: read on, delivered side by side, committed when done."""
+"""Alerts and commands to every channel: channels come and go with their file, and none waits for another."""
 
 import asyncio
-import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 
-import stamina
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka import Message as Record
-
-from tidegate import codec
-from tidegate.errors import ContractError
 from tidegate.registry import SchemaRegistry
-from tidegate.topics import ALERTS, DEPLOYMENTS, DLQ, TOPICS
-from tidegate_consumers.notify.delivery import Endpoint, Outcome
+from tidegate.topics import DLQ, SILENCES
+from tidegate_consumers.notify.address import AddressRefused
+from tidegate_consumers.notify.channel import WEBHOOK, Channel, of_settings
+from tidegate_consumers.notify.delivery import TIMEOUT_S, Endpoint
 from tidegate_consumers.notify.figures import Figures
-from tidegate_consumers.notify.message import Message, message_of
+from tidegate_consumers.notify.file import FileError, load
+from tidegate_consumers.notify.kinds import KINDS
+from tidegate_consumers.notify.mailbox import Mailbox
+from tidegate_consumers.notify.notifier import SOURCES, Notifier, Receiver, Shared
 from tidegate_consumers.notify.schedule import Schedule
-from tidegate_consumers.notify.source import Source
-from tidegate_infra.crashpoint import crashpoint
-from tidegate_infra.kafka import client, scan
-from tidegate_infra.kafka.dead_letters import DeadLetter, bury
+from tidegate_consumers.notify.silences import Silences
+from tidegate_consumers.notify.writer import Writer
+from tidegate_infra.kafka import scan
 from tidegate_infra.process import Process
-
-NAME = "notify"
-SOURCES = (DEPLOYMENTS, ALERTS)
-
-AT_ONCE = 4
-"""Posts of a topic that are under way together; commands do not queue behind alerts."""
+from tidegate_infra.settings import Settings
 
 _TURN_S = 0.05
-_FINISH_S = 3.0
+_LOOK_S = 2.0
 
-Task = asyncio.Task[None]
+Channels = Callable[[], Sequence[Channel]]
 
 
 def main(process: Process) -> None:
@@ -43,249 +34,172 @@ def main(process: Process) -> None:
     Raises
     ------
     ConfigError
-        The webhook's address or secret is wrong, or a topic is missing.
+        The webhook's address or secret is wrong, the file of channels has mistakes, or a topic is missing.
     AddressRefused
         The webhook's name leads into a private network, and that is not allowed.
     """
-    if not process.settings.webhook_url:
+    settings = process.settings
+    if not settings.webhook_url and settings.channels is None:
         _idle(process)
         return
-    endpoint = Endpoint(process.settings)
-    scan.check_topics(process.settings, [*SOURCES, DLQ])
-    asyncio.run(deliver(process, endpoint))
+    channels_of(settings)
+    scan.check_topics(settings, [*SOURCES, SILENCES, DLQ])
+    asyncio.run(deliver(process))
+
+
+def channels_of(settings: Settings) -> list[Channel]:
+    """Return the webhook of the settings, and what their file of channels has.
+
+    Raises
+    ------
+    ConfigError
+        The webhook is wrong.
+    FileError
+        With all problems of the file.
+    """
+    fixed = [of_settings(settings)] if settings.webhook_url else []
+    return fixed + (load(settings.channels, settings) if settings.channels else [])
+
+
+def receiver_of(channel: Channel, timeout_s: float = TIMEOUT_S) -> Endpoint | Mailbox:
+    """Return what takes the parcels of a channel."""
+    make = Mailbox if KINDS[channel.kind].requests is None else Endpoint
+    return make(channel, timeout_s=timeout_s)
 
 
 def _idle(process: Process) -> None:
-    process.log.info("idle", reason="no webhook: TIDEGATE_WEBHOOK_URL and TIDEGATE_WEBHOOK_SECRET name one")
+    process.log.info(
+        "idle",
+        reason="no webhook and no channels: TIDEGATE_WEBHOOK_URL and TIDEGATE_WEBHOOK_SECRET name one, "
+        "TIDEGATE_CHANNELS a file of them",
+    )
     process.ready()
     while not process.stopping.wait(1):
         process.beat()
 
 
-async def deliver(process: Process, endpoint: Endpoint, schedule: Schedule | None = None) -> None:
-    """Deliver to an endpoint until stopped."""
-    try:
-        await endpoint.addresses()
-    except OSError as error:
-        process.log.warning("webhook_unknown", webhook=endpoint.shown, reason=str(error))
-    with closing(Notifier(process, endpoint, schedule or Schedule())) as notifier:
+async def deliver(process: Process, schedule: Schedule | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    """Deliver to every channel until stopped."""
+    with closing(Office(process, schedule or Schedule(), timeout_s)) as office:
+        await office.open()
         while not process.stopping.is_set():
-            notifier.turn()
+            await office.turn()
             await asyncio.sleep(_TURN_S)
-        await notifier.finish()
+        await office.finish()
 
 
-class Notifier:
-    """One worker of notify: a loop that never waits, and a task for each record that does.
+class Office:
+    """The notifiers of a process.
 
     Parameters
     ----------
     process
         Settings, health, log and metrics.
-    endpoint
-        Where to post.
     schedule
         When to try again.
+    timeout_s
+        For a whole attempt.
     """
 
-    def __init__(self, process: Process, endpoint: Endpoint, schedule: Schedule) -> None:
+    def __init__(self, process: Process, schedule: Schedule, timeout_s: float) -> None:
         settings = process.settings
         self._process = process
-        self._endpoint = endpoint
-        self._schedule = schedule
-        self._figures = Figures(process.metrics)
-        self._registry = (
-            SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None
+        self._timeout_s = timeout_s
+        self._writer = Writer(settings, SOURCES)
+        self._silences = Silences(settings)
+        self._shared = Shared(
+            process=process,
+            writer=self._writer,
+            figures=Figures(process.metrics),
+            silences=self._silences,
+            registry=SchemaRegistry(settings.schema_registry_url) if settings.schema_registry_url else None,
+            schedule=schedule,
         )
-        admin = client.admin(settings)
-        self._topic_ids = {topic: client.topic_id(admin, settings.topic_prefix + topic) for topic in SOURCES}
-        self._producer = client.producer(settings, linger_ms=0)
-        self._source = Source(settings, NAME, SOURCES)
-        self._epoch = self._source.epoch
-        self._slots = {topic: asyncio.Semaphore(AT_ONCE) for topic in SOURCES}
-        self._tasks: set[Task] = set()
-        self._posting: set[Task | None] = set()
-        self._failing: dict[Task | None, str] = {}
-        self._not_before_s = 0.0
-        self._is_gone = False
+        self._notifiers: dict[str, Notifier] = {}
+        self._look_s = 0.0
+        self._mistakes = ""
 
-    def turn(self) -> None:
-        """Take in what came, settle what is done, and say how it goes."""
+    async def open(self) -> None:
+        """Begin with the channels there are.
+
+        Raises
+        ------
+        ConfigError
+            They are wrong: there are none before that could hold.
+        AddressRefused
+            The webhook of the settings leads where it may not.
+        """
+        for channel in channels_of(self._process.settings):
+            await self._add(channel)
+        self._shared.figures.read_file(is_right=True)
+        self._look_s = time.monotonic() + _LOOK_S
+
+    async def turn(self) -> None:
+        """Let every channel take a turn, and look at their file now and then."""
         self._process.beat()
-        self._producer.poll(0)
-        records = self._source.read()
-        if self._source.epoch != self._epoch:
-            # Whoever has the partitions now begins with what is not committed.
-            _cancel(self._tasks)
-            self._epoch = self._source.epoch
-        for topic, record in records:
-            self._tasks.add(asyncio.create_task(self._see_through(topic, record, self._epoch)))
-        for task in [task for task in self._tasks if task.done()]:
-            self._tasks.discard(task)
-            if not task.cancelled():
-                task.result()
-        self._source.settle()
-        self._say_how_it_goes()
-
-    async def finish(self) -> None:
-        """Let posts that are under way come to an end; the rest is delivered by the next owner."""
-        _cancel(self._tasks - self._posting)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_FINISH_S)
-        _cancel(self._tasks)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def close(self) -> None:
-        """Commit, and leave the group."""
-        self._source.close()
-        self._producer.flush(_FINISH_S)
-
-    async def _see_through(self, topic: str, record: Record, epoch: int) -> None:
-        """Deliver a record, however long it takes, or dead-letter it."""
-        try:
-            value = record.value()
-            if value is not None:  # the mark of a removed key says nothing to anybody
-                message = message_of(codec.decode(value, self._registry, TOPICS[topic].records))
-                await self._deliver(topic, message)
-        except ContractError as error:
-            await self._bury(topic, record, error.reason, error.detail)
-        except _GivenUp as given_up:
-            await self._bury(topic, record, "undeliverable", str(given_up))
-        self._source.done(topic, record, epoch)
-
-    async def _deliver(self, topic: str, message: Message) -> None:
-        task = asyncio.current_task()
-        failures = 0
-        try:
-            while (outcome := await self._round(topic, message, again=failures > 0)).kind != "delivered":
-                failures += 1
-                pause_s = self._schedule.pause_s(failures, outcome.asked_s, random.random())
-                self._process.log.warning(
-                    "webhook_failed",
-                    id=message.id,
-                    webhook=self._endpoint.shown,
-                    reason=outcome.words,
-                    rounds=failures,
-                    again_in_seconds=pause_s,
-                )
-                if pause_s is None:
-                    raise _GivenUp(f"{outcome.words}, after {failures} rounds of attempts")
-                self._failing[task] = outcome.words
-                await asyncio.sleep(pause_s)
-        finally:
-            self._failing.pop(task, None)
-
-    async def _round(self, topic: str, message: Message, *, again: bool) -> Outcome:
-        """Try a few times within seconds, and return what the last attempt gave."""
-        async with self._slots[topic]:
-            try:
-                async for attempt in stamina.retry_context(
-                    on=_Passing, attempts=3, timeout=10.0, wait_initial=0.2, wait_max=2.0, wait_jitter=0.2
-                ):
-                    with attempt:
-                        await self._released()
-                        if again or attempt.num > 1:
-                            self._figures.retries.inc()
-                        outcome = await self._attempt(message)
-                        if outcome.passing:
-                            raise _Passing(outcome)
-            except _Passing as failure:
-                return failure.outcome
-            return outcome
-
-    async def _released(self) -> None:
-        """Wait while the receiver wants to be left alone."""
-        while (wait_s := self._not_before_s - time.monotonic()) > 0:  # noqa: ASYNC110 - others may prolong it
-            await asyncio.sleep(wait_s)
-        if self._is_gone:
-            await _for_ever()
-
-    async def _attempt(self, message: Message) -> Outcome:
-        task = asyncio.current_task()
-        self._posting.add(task)
-        try:
-            outcome = await self._endpoint.post(message)
-        finally:
-            self._posting.discard(task)
-        self._figures.counted(outcome.kind)
-        if outcome.kind == "delivered":
-            crashpoint("notify.after_post")
-        if outcome.kind == "gone":
-            self._disable(outcome)
-            await _for_ever()
-        if outcome.asked_s:
-            asked_s = self._schedule.granted_s(outcome.asked_s)
-            self._not_before_s = max(self._not_before_s, time.monotonic() + asked_s)
-        return outcome
-
-    def _disable(self, outcome: Outcome) -> None:
-        """Post no more. Nothing is committed past here, so that a restart goes on where this ended."""
-        if not self._is_gone:
-            self._is_gone = True
-            self._process.log.error(
-                "webhook_gone",
-                webhook=self._endpoint.shown,
-                reason=outcome.words,
-                effect="nothing is posted until this process is restarted; it then begins with what waits",
-            )
-
-    async def _bury(self, topic: str, record: Record, reason: str, error: str) -> None:
-        """Dead-letter a record, and return when Kafka has it."""
-        partition, offset = record.partition(), record.offset()
-        assert partition is not None
-        assert offset is not None
-        letter = DeadLetter(
-            topic=topic,
-            topic_id=self._topic_ids[topic],
-            partition=partition,
-            offset=offset,
-            stage=NAME,
-            reason=reason,
-            error=error,
-        )
-        written: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
-
-        def on_delivery(refused: KafkaError | None, _message: Record) -> None:
-            if not written.done():
-                written.set_result(refused)
-
-        name = self._process.settings.topic_prefix + DLQ
-        bury(partial(self._producer.produce, name, on_delivery=on_delivery), letter, record)
-        if (refused := await written) is not None:
-            raise client.explained(KafkaException(refused), "writing a dead letter")
-        crashpoint("notify.after_dead_letter")
-        self._figures.counted("dead_lettered")
-        self._process.log.error("dead_lettered", record=letter.coordinates, reason=reason, error=error)
-
-    def _say_how_it_goes(self) -> None:
-        for topic, (waiting, lag) in self._source.standing().items():
-            self._figures.stands(topic, waiting, lag)
-        if self._is_gone:
-            self._process.not_ready(f"{self._endpoint.shown} answered 410, gone: restart to try it again")
-        elif self._failing:
-            words = next(iter(self._failing.values()))
-            self._process.not_ready(f"{len(self._failing)} wait for {self._endpoint.shown}: {words}")
-        elif self._source.has_begun:
+        self._writer.poll()
+        if time.monotonic() >= self._look_s:
+            self._look_s = time.monotonic() + _LOOK_S
+            await self._look()
+        for notifier in self._notifiers.values():
+            notifier.turn()
+        troubles = [self._mistakes, *(notifier.trouble() for notifier in self._notifiers.values())]
+        if trouble := next(filter(None, troubles), ""):
+            self._process.not_ready(trouble)
+        elif all(notifier.is_at_work for notifier in self._notifiers.values()):
             self._process.ready()
 
+    async def finish(self) -> None:
+        """Let what is under way come to an end."""
+        await asyncio.gather(*(notifier.finish() for notifier in self._notifiers.values()))
 
-def _cancel(tasks: Iterable[Task]) -> None:
-    for task in tasks:
-        task.cancel()
+    def close(self) -> None:
+        """Commit, and leave the groups."""
+        for notifier in self._notifiers.values():
+            notifier.close()
+        self._silences.close()
+        self._writer.close()
 
+    async def _look(self) -> None:
+        """Read the file of channels again; while it has mistakes, the channels before hold."""
+        try:
+            channels = {channel.name: channel for channel in channels_of(self._process.settings)}
+        except FileError as error:
+            if str(error) != self._mistakes:
+                self._mistakes = str(error)
+                self._process.log.error(
+                    "channels_file_broken", problems=str(error), effect="the channels before it hold"
+                )
+                self._shared.figures.read_file(is_right=False)
+            return
+        if self._mistakes:
+            self._mistakes = ""
+            self._shared.figures.read_file(is_right=True)
+        present = {name: notifier.channel for name, notifier in self._notifiers.items()}
+        for name, channel in present.items():
+            if channels.get(name) != channel:
+                await self._remove(name)
+        for name, channel in channels.items():
+            if present.get(name) != channel:
+                await self._add(channel)
 
-async def _for_ever() -> None:
-    """Hold a record until the process ends."""
-    await asyncio.Event().wait()
+    async def _add(self, channel: Channel) -> None:
+        receiver: Receiver = receiver_of(channel, self._timeout_s)
+        try:
+            await receiver.addresses()
+        except AddressRefused as refusal:
+            if channel.name == WEBHOOK:
+                raise
+            self._process.log.error("channel_refused", channel=channel.name, reason=str(refusal))
+        except OSError as error:
+            self._process.log.warning(
+                "webhook_unknown", channel=channel.name, webhook=channel.shown, reason=str(error)
+            )
+        self._notifiers[channel.name] = Notifier(channel, receiver, self._shared)
+        self._process.log.info("channel_open", channel=channel.name, kind=channel.kind, to=channel.shown)
 
-
-class _Passing(Exception):
-    """An attempt failed in a way that may be over in a second."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.words)
-        self.outcome = outcome
-
-
-class _GivenUp(Exception):
-    """A delivery failed as often as the schedule allows."""
+    async def _remove(self, name: str) -> None:
+        notifier = self._notifiers.pop(name)
+        await notifier.finish()
+        notifier.close()
+        self._process.log.info("channel_closed", channel=name)

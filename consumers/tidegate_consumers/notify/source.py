@@ -13,7 +13,7 @@ from tidegate_infra.settings import Settings
 Place = tuple[str, int]
 
 MOST_WAITING = 100
-"""Records of a partition that wait at a time; then it is paused, and polled on."""
+"""Where each record is told for itself: a hundred that wait say that the receiver is down."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +42,8 @@ class Source:
         Name of the process in the consumer group.
     topics
         Topics without the installation's prefix.
+    most_waiting
+        Records of a partition that wait at a time; then it is paused, and polled on.
 
     Notes
     -----
@@ -49,11 +51,15 @@ class Source:
     what comes in while the process is down is not taken for the past.
     """
 
-    def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, group: str, topics: Sequence[str], most_waiting: int = MOST_WAITING
+    ) -> None:
+        self._most_waiting = most_waiting
         self._plain = {settings.topic_prefix + topic: topic for topic in topics}
         self._real = {topic: real for real, topic in self._plain.items()}
         self._offsets: dict[Place, Offsets] = {}
         self._settled: dict[Place, int] = {}
+        self._starts: dict[Place, int] = {}
         self._paused: set[Place] = set()
         self._assigned: list[Place] = []
         self._unread = True
@@ -77,6 +83,10 @@ class Source:
         """Whether it stands where its partitions begin: nothing published from now on is missed."""
         return not self._unread
 
+    def begun_at(self, topic: str) -> int:
+        """Return the offset at which a topic of one partition was taken up; 0 if another has it."""
+        return self._starts.get((topic, 0), 0)
+
     def read(self) -> list[tuple[str, Message]]:
         """Return what came in, with its topic. Each record has to be `done` at some time.
 
@@ -88,7 +98,7 @@ class Source:
         if self._unread and self._assigned:
             self._begin()
         epoch = self.epoch
-        messages = self._consumer.consume(MOST_WAITING, 0)
+        messages = self._consumer.consume(self._most_waiting, 0)
         if self._unread or self.epoch != epoch:
             return []
         came = []
@@ -175,10 +185,11 @@ class Source:
         self._consumer.resume(begins)
         self._offsets = {place: Offsets(at) for place, at in starts.items()}
         self._settled = dict(starts)
+        self._starts = starts
         self._unread = False
 
     def _steer(self) -> None:
-        full = {place for place, offsets in self._offsets.items() if offsets.waiting >= MOST_WAITING}
+        full = {place for place, offsets in self._offsets.items() if offsets.waiting >= self._most_waiting}
         if pausing := full - self._paused:
             self._consumer.pause([TopicPartition(self._real[topic], n) for topic, n in pausing])
         if resuming := self._paused - full:
