@@ -110,10 +110,12 @@ def test_ratings_and_evaluations_count_among_those_that_said_something():
 
 
 def test_distributions_keep_their_buckets_and_their_zeros():
-    distribution = {"metric": "cost_usd", "n": 5, "zeros": 2, "index": [3, 9], "counts": [1, 2]}
+    sums = {"sum": 20, "sumsq": 150}
+    distribution = {"metric": "cost_usd", "n": 5, "zeros": 2, "index": [3, 9], "counts": [1, 2], **sums}
     other = distribution | {"metric": "input_chars"}
     pane = the_pane(calls=[{"calls": 5, "distributions": [distribution, other]}])
     assert pane.histograms == {"cost_usd": {ZERO: 2, 3: 1, 9: 2}}
+    assert pane.sums == {"cost_usd": (5, 20, 150)}
 
 
 def test_strata_are_apart_by_revision_pane_and_lateness_and_hold_both_variants():

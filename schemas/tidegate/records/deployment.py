@@ -48,6 +48,11 @@ class Evidence:
     muted: bool = False
     sentence: str
     design_effects: list[float] = field(default_factory=list)
+    mean_baseline: float | None = None
+    mean_candidate: float | None = None
+    mean_change: float | None = None
+    mean_change_low: float | None = None
+    mean_change_high: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,9 +20,15 @@ from tidegate_streams.rollouts.verdicts import (
     MetricEvidence,
     comparisons,
 )
-from tidegate_streams.statistics import emix
+from tidegate_streams.statistics import emix, means
 from tidegate_streams.statistics.exceedances import ZERO
 from tidegate_streams.statistics.margins import SMALLEST_REFERENCE
+
+_EXPECTED = 2_000
+"""Calls, n_b n_c / (n_b + n_c) of both variants, at which the interval of a mean is narrowest."""
+
+_MICRO = 1e6
+"""Ratings with a number are added up in millionths."""
 
 
 def rows(state: State, judgements: Judgements) -> list[Evidence]:
@@ -75,6 +81,7 @@ def _row(state: State, new: str, metric: DecisionMetric, judgement: Judgement) -
         alpha_spent=None if log_e_rollback is None else min(1.0, math.exp(-max(log_e_rollback, 0.0))),
         muted=metric.muted,
         design_effects=list(found.effects),
+        **_means(metric, found, alpha.promotion),
         sentence=_sentence(state, new, metric, found, i, verdict, values, goes_on)
         if quiet is None
         else words.silent(metric, quiet, state.silence[metric.name][quiet]),
@@ -112,9 +119,35 @@ def _sentence(
     muted = f" (muted: {without})" if metric.muted else ""
     if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
         return f"{text}; {words.eventless(metric)}{muted}."
+    text += _on_average(_means(metric, found, alphas(state.plan).promotion))
     text += f"; {words.conclusion(metric, verdict, found.log_e_rollback)}"
     forecast = outlook.ahead(state.plan, metric, found) if goes_on and verdict == "inconclusive" else ""
     return f"{text}; {forecast}{muted}." if forecast else f"{text}{muted}."
+
+
+def _means(metric: DecisionMetric, found: MetricEvidence, alpha: float) -> dict[str, float | None]:
+    """Means of both variants and how much more the candidate's is, where there is a value to each call."""
+    weight, mean_b, mean_c = (float(row) for row in found.means[[0, 2, 8]])
+    if not weight:
+        return {}
+    scale = weight * (_MICRO if metric.kind == "rate" else HISTOGRAM_SCALE.get(metric.name, 1.0))
+    wide = means.dependent(found.means, max(found.effects, default=1.0))
+    effect = means.effect(wide, alpha, _EXPECTED)
+    low, change, high = effect.relative
+    return {
+        "mean_baseline": mean_b / scale,
+        "mean_candidate": mean_c / scale,
+        "mean_change": change,
+        "mean_change_low": low if effect.is_trusted else None,
+        "mean_change_high": high if effect.is_trusted else None,
+    }
+
+
+def _on_average(told: Mapping[str, float | None]) -> str:
+    change, low, high = (told.get(f"mean_change{end}") for end in ("", "_low", "_high"))
+    if change is None or low is None or high is None:
+        return ""
+    return f"; on average {100 * change:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f} %)"
 
 
 def _missing(metric: DecisionMetric, counts: emix.Counts, base: str, new: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import polars as pl
 
@@ -20,6 +20,7 @@ RATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Rate of calls -> the columns whose sum is its units, and those whose sum is its bad events."""
 
 K = TypeVar("K")
+T = TypeVar("T", bound=tuple[int, ...])
 
 QUANTILES = frozenset(name for name, metric in CATALOGUE.items() if metric.kind == "quantile")
 
@@ -62,6 +63,9 @@ class VariantPane:
         Metric -> bucket index -> units, in the unit of the histogram.
     failures
         Metric -> measurements that failed, such as a judge that gave no verdict.
+    sums
+        Metric -> (values, their sum, the sum of their squares), in the unit of the histogram, of ratings in
+        millionths: what means are reported from.
     rated
         Metric -> (ratings, bad ones) that came with the calls, where `rates` holds those that are compared,
         which are of earlier calls.
@@ -72,6 +76,7 @@ class VariantPane:
     rates: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     rated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __add__(self, other: "VariantPane") -> "VariantPane":
@@ -84,6 +89,7 @@ class VariantPane:
             rates=_summed(self.rates, other.rates),
             histograms=histograms,
             failures=_added(self.failures, other.failures),
+            sums=_summed(self.sums, other.sums),
             rated=_summed(self.rated, other.rated),
         )
 
@@ -124,13 +130,11 @@ def _added(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
     return total
 
 
-def _summed(
-    one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
+def _summed(one: Mapping[str, T], other: Mapping[str, T]) -> dict[str, T]:
     total = dict(one)
-    for name, (n, bad) in other.items():
-        before_n, before_bad = total.get(name, (0, 0))
-        total[name] = before_n + n, before_bad + bad
+    for name, counts in other.items():
+        before = total.get(name, (0,) * len(counts))
+        total[name] = cast("T", tuple(a + b for a, b in zip(before, counts, strict=True)))
     return total
 
 
@@ -190,11 +194,13 @@ def _calls(row: Mapping[str, Any]) -> VariantPane:
         name = f"guardrail.{guardrail['name']}"
         n, bad = rates.get(name, (0, 0))
         rates[name] = (n + guardrail["checked"], bad + guardrail["triggered"])
+    distributions = [one for one in row["distributions"] if one["metric"] in QUANTILES]
     return VariantPane(
         calls=row["calls"],
         users={user["register"]: user["rank"] for user in row["users"]},
         rates={name: counts for name, counts in rates.items() if counts[0]},
-        histograms={d["metric"]: _histogram(d) for d in row["distributions"] if d["metric"] in QUANTILES},
+        histograms={one["metric"]: _histogram(one) for one in distributions},
+        sums={one["metric"]: (one["n"], one["sum"], int(one["sumsq"])) for one in distributions},
     )
 
 
@@ -212,7 +218,9 @@ def _feedback(row: Mapping[str, Any]) -> VariantPane:
 def _evaluations(row: Mapping[str, Any]) -> VariantPane:
     evaluated = row["passed"] + row["failed"]
     name = f"evaluation.{row['name']}"
+    valued = row["valued"], row["value_sum_micro"], int(row["value_sumsq_micro"])
     return VariantPane(
         rates={name: (evaluated, row["failed"])} if evaluated else {},
+        sums={name: valued} if row["valued"] else {},
         failures={name: row["errors"]} if row["errors"] else {},
     )

@@ -2,18 +2,27 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tidegate.records import DecisionMetric
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.statistics import combination, emix, excess
+from tidegate_streams.statistics import combination, emix, excess, means
 from tidegate_streams.statistics.dependence import tempered
 from tidegate_streams.statistics.emix import Counts, Floats
-from tidegate_streams.statistics.exceedances import Histogram, above, below_limit, shifted, threshold
+from tidegate_streams.statistics.exceedances import (
+    GAMMA,
+    ZERO,
+    Histogram,
+    above,
+    below_limit,
+    shifted,
+    threshold,
+)
 from tidegate_streams.statistics.margins import line, reference_rate
+from tidegate_streams.statistics.means import Moments
 
 Verdict = Literal["pass", "fail", "inconclusive", "error", "skipped"]
 
@@ -66,6 +75,8 @@ class MetricEvidence:
         Measurements that failed.
     effects
         Design effect of each comparison, fixed before the first stratum; empty where none is known.
+    means
+        Sum over strata of what `statistics.means` makes of the values; nothing decides by it.
     """
 
     curves: Floats
@@ -73,6 +84,7 @@ class MetricEvidence:
     failed_baseline: int = 0
     failed_candidate: int = 0
     effects: tuple[float, ...] = ()
+    means: Floats = field(default_factory=lambda: np.zeros(means.ROWS))
 
     @classmethod
     def none(cls, metric: DecisionMetric, effects: tuple[float, ...] = ()) -> "MetricEvidence":
@@ -155,7 +167,16 @@ def after(
         evidence.failed_baseline + baseline.failures.get(name, 0),
         evidence.failed_candidate + candidate.failures.get(name, 0),
         evidence.effects,
+        evidence.means + means.stratum(_moments(name, baseline), _moments(name, candidate))
+        if name in baseline.sums and name in candidate.sums
+        else evidence.means,
     )
+
+
+def _moments(metric: str, pane: VariantPane) -> Moments:
+    counts = pane.histograms.get(metric, {})
+    middles = [0.0 if index == ZERO else GAMMA ** (index - 0.5) for index in counts]
+    return Moments.exactly(*pane.sums[metric], middles, list(counts.values()))
 
 
 def _rate(

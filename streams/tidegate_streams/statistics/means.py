@@ -63,6 +63,14 @@ class Moments(NamedTuple):
         x, n = np.broadcast_arrays(np.asarray(values, float), np.asarray(counts, float))
         return cls(*(float((n * x**power).sum()) for power in range(4)))
 
+    @classmethod
+    def exactly(cls, n: int, total: int, squares: int, values: npt.ArrayLike, counts: npt.ArrayLike) -> Self:
+        """Sums that are known, and the skewness of a histogram of the same values, whose edges are coarse."""
+        x, c = np.asarray(values, float), np.asarray(counts, float)
+        mean = total / n
+        third = float((c * (x - (c @ x) / c.sum()) ** 3).sum()) if len(x) else 0.0
+        return cls(n, total, squares, third + 3 * mean * squares - 2 * mean * mean * total)
+
 
 class MeanEffect(NamedTuple):
     """What the candidate's mean is beside the baseline's.
@@ -124,6 +132,21 @@ def stratum(baseline: Moments, candidate: Moments) -> Floats:
         rows += [n, weight * mean, weight * weight / several, spread, several - 1, third]
     sums: Floats = np.where(compared, np.array(rows), 0.0)
     return sums
+
+
+def dependent(sums: Floats, design_effect: float) -> Floats:
+    """Sums as wide as calls that resemble each other make them.
+
+    Parameters
+    ----------
+    sums
+        Sum of strata, shape (13, ...).
+    design_effect
+        At least 1, see `dependence`.
+    """
+    wider: Floats = sums.copy()
+    wider[[3, 9]] *= design_effect
+    return wider
 
 
 def estimate(sums: Floats) -> Floats:
