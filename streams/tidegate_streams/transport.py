@@ -130,12 +130,13 @@ def build(app_id: str, settings: Settings, positions: Positions, **conf: Any) ->
     conf
         Further Faust settings.
     """
+    session_s = settings.kafka_session_ms / 1_000
     defaults: dict[str, Any] = {
         "broker": [f"aiokafka://{server}" for server in settings.kafka.split(",")],
         "broker_credentials": _credentials(settings),
-        "broker_session_timeout": settings.kafka_session_ms / 1_000,
-        "broker_heartbeat_interval": settings.kafka_session_ms / 1_000 / HEARTBEATS,
-        "broker_request_timeout": 30.0,
+        "broker_session_timeout": session_s,
+        "broker_heartbeat_interval": session_s / HEARTBEATS,
+        "broker_request_timeout": max(30.0, session_s),
         "broker_max_poll_interval": 300.0,
         # Positions come from the fold; commits only show other tools how far it is.
         "broker_commit_interval": 1.0,

@@ -17,11 +17,12 @@ from faust.transport.drivers import aiokafka as driver
 from tests.streams.journal_readers import GROUP, PARTITION, RAW, produce, refuse_over, started, until
 
 from tidegate import topics
-from tidegate.errors import InvariantBroken
+from tidegate.errors import DependencyUnavailable, InvariantBroken
 from tidegate_infra.kafka import client, scan
 from tidegate_infra.process import Process
 from tidegate_infra.settings import Settings
 from tidegate_infra.stack import ports
+from tidegate_infra.stack.program import Program
 from tidegate_streams import app, journals, transport
 
 pytestmark = pytest.mark.long
@@ -287,3 +288,20 @@ def test_what_faust_sends_by_its_own_way_and_kafka_refuses_is_a_line_in_the_log(
     assert not asyncio.run(run())
     assert committed(settings) == 2
     assert list(scan.messages(settings, topics.ALERTS)) == []
+
+
+@pytest.mark.usefixtures("topics")
+def test_a_killed_process_has_an_heir_after_a_short_session_where_faust_keeps_its_partitions_for_a_minute(
+    settings: Settings, start_process: Callable[..., Program]
+) -> None:
+    def heir_of_killed(session_ms: int) -> Program:
+        process = start_process("stream", kafka_session_ms=session_ms)
+        process.wait_until_ready()
+        process.kill()
+        return start_process("stream")
+
+    heir = heir_of_killed(settings.kafka_session_ms)
+    heir.wait_until_ready(20)
+    heir.kill()
+    with pytest.raises(DependencyUnavailable, match="stream is not ready after 20 s"):
+        heir_of_killed(60_000).wait_until_ready(20)

@@ -51,6 +51,14 @@ def test_all_servers_are_known_to_the_client():
     assert [(url.host, url.port) for url in app.conf.broker] == [("a", 1), ("b", 2)]
 
 
+@pytest.mark.parametrize("session_ms", [6_000, 45_000])
+def test_a_session_is_what_the_settings_say_and_no_longer_than_requests_may_take(session_ms):
+    conf = configured(kafka_session_ms=session_ms).conf
+    assert conf.broker_session_timeout == session_ms / 1_000
+    assert conf.broker_heartbeat_interval < conf.broker_session_timeout / 2
+    assert conf.broker_request_timeout >= conf.broker_session_timeout, "Faust refuses to start"
+
+
 def test_the_producer_may_neither_lose_nor_repeat():
     extra = configured().producer._settings_extra()
     assert extra["enable_idempotence"] is True
