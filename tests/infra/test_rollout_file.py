@@ -443,3 +443,13 @@ def test_a_shadow_is_not_rated_and_not_promoted():
     text = with_steps("shadow", "[10%]").replace("- error_rate", "- feedback.helpful")
     found = problems(f"{text}onInconclusive: promote\n")
     assert [problem.path for problem in found] == ["metrics[0]", "onInconclusive"]
+
+
+def test_a_design_effect_is_that_of_the_metric_or_else_of_the_file():
+    text = changed("  - error_rate\n", "  - {name: error_rate, designEffect: 3}\n")
+    assert [metric.design_effect for metric in load(text, "r.yaml").metrics] == [3.0, None]
+    text = text.replace("steps:", "designEffect: 1.8\nsteps:")
+    assert [metric.design_effect for metric in load(text, "r.yaml").metrics] == [3.0, 1.8]
+    for wrong in ("0.5", "none", "-1", "inf"):
+        [problem] = problems(text.replace("1.8", wrong))
+        assert "is no design effect: write a number from 1" in str(problem)

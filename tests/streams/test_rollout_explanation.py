@@ -1,5 +1,7 @@
 """What explain says: why this state, what each metric shows, and what a promotion would take."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.streams.drive import SECOND, START, Drive, latency, rate, reached, rollout
@@ -117,3 +119,17 @@ def test_a_specification_that_was_not_taken_up_is_pending() -> None:
     view = explained(rollout(), None)
     assert (view["state"], view["to_promote"]) == ("pending", [])
     assert len(lines(rollout(), None)) == 3
+
+
+def test_it_says_how_much_evidence_counts_and_how_often_nothing_was_taken_for_something() -> None:
+    drive = Drive(rollout(metrics=[rate(), latency(design_effect=1.8)])).serve()
+    progress = replace(drive.progress, self_tests=310, self_alarms=2)
+    said = "\n".join(lines(drive.state.plan, progress))
+    assert "Evidence is divided by 1.8 (latency_us), because calls of one user resemble each other." in said
+    assert "is not known for error_rate: they count as independent." in said
+    assert "Of 310 tests of the serving variant against itself 2 found a difference" in said
+    assert "alpha 0.01 lets 3.1 do so." in said
+    progress.evidence[0].design_effects = [1.234, 2.5]
+    assert "divided by 1.2 to 2.5 (error_rate) and 1.8 (latency_us)" in "\n".join(
+        lines(drive.state.plan, progress)
+    )

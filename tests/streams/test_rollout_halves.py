@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 from scipy.stats import binom
 from tests.streams.drive import START, Drive, latency, rate, rollout
 from tests.streams.folding import rollout as chat
@@ -14,6 +15,7 @@ from tests.streams.folding import rollout as chat
 from tidegate import codec
 from tidegate.records import DeploymentCommand, DeploymentStatus, Frame, RolloutProgress
 from tidegate_streams import fold, frozen, partials
+from tidegate_streams.meters import Meters
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.halves import BLOCK_US, Halves, serving
@@ -271,3 +273,22 @@ def test_a_restart_from_a_snapshot_goes_on_with_the_same_halves(journal):
     again = state_after(messages[7:], frozen.thaw(frozen.freeze(first).pack()), begins=7)
     assert whole.rollouts["acme/prod/chat"].halves.tests == {"error_rate": 1}
     assert frozen.freeze(whole.rollouts).tree == frozen.freeze(again.rollouts).tree
+
+
+def test_metrics_show_tests_alarms_and_the_largest_design_effect_by_family():
+    state, registry = fold.State(3, closed_us=START), CollectorRegistry()
+    spec = rollout(metrics=[rate(), rate("evaluation.one"), rate("evaluation.two")])
+    for key, effect in (("a/b/c", 2.0), ("a/b/d", 4.0)):
+        seen = known(effect, levels=((("evaluation.one"), None),))
+        tests = {"evaluation.one": 5, "evaluation.two": 6}
+        halves = replace(seen, tests=tests, alarms={"evaluation.two": 1})
+        state.rollouts[key] = machine.State(key, spec, halves=halves)
+    Meters(registry).show(3, state)
+
+    def shown(name, **labels):
+        return registry.get_sample_value(f"tidegate_stream_{name}", {"partition": "3", **labels})
+
+    assert shown("self_tests", metric="evaluation.", what="tests") == 22
+    assert shown("self_tests", metric="evaluation.", what="alarms") == 2
+    assert 4 < shown("design_effect", metric="evaluation.") < 5
+    assert shown("design_effect", metric="error_rate") is None

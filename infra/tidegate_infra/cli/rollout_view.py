@@ -115,6 +115,12 @@ def _metric(evidence: Evidence, weights: Iterable[Weight]) -> dict[str, Any]:
             "promotion": evidence.alpha_promotion,
             "spent": evidence.alpha_spent,
         },
+        "design_effects": evidence.design_effects,
+        "mean": {
+            **each(evidence.mean_baseline, evidence.mean_candidate),
+            "change": evidence.mean_change,
+            "interval": [evidence.mean_change_low, evidence.mean_change_high],
+        },
         "sentence": evidence.sentence,
     }
 

@@ -90,6 +90,16 @@ def factor(value: str) -> float:
     return number
 
 
+def design_effect(value: str) -> float:
+    """Number of at least 1, such as ``1.8``."""
+    number = _number(value)
+    if number is None or not 1 <= number <= 1e6:
+        raise ValueError(
+            f"{value!r} is no design effect: write a number from 1, which says none"
+        )
+    return number
+
+
 def duration(value: str) -> int:
     """Duration in microseconds: ``30s``, ``10m``, ``1h30m``, ``2d``."""
     at, total = 0, 0.0

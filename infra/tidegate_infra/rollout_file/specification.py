@@ -59,7 +59,8 @@ def specification(root: Element, text: str) -> Rollout:
     strategy = top.optional("strategy", quantities.one_of(*STRATEGIES), "canary")
     variants = _variants(top, strategy)
     steps = steps_of(top, strategy)
-    metrics = _metrics(top, strategy)
+    effect = top.optional("designEffect", quantities.design_effect, None)
+    metrics = [replace(one, design_effect=one.design_effect or effect) for one in _metrics(top, strategy)]
     alphas = _alphas(top)
     spec = Rollout(
         name=head["name"],
@@ -250,6 +251,7 @@ def _metric(item: Element) -> DecisionMetric | None:
         critical=section.optional("critical", quantities.flag, False),
         muted=section.optional("muted", quantities.flag, False),
         min_n=section.optional("minObservations", quantities.count, 0),
+        design_effect=section.optional("designEffect", quantities.design_effect, None),
     )
     section.close()
     return metric

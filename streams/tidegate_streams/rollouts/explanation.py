@@ -47,6 +47,7 @@ def explained(spec: Rollout, progress: RolloutProgress | None) -> dict[str, Any]
         if current
         else [],
         "alpha": {"rollback": spec.alpha_rollback, "promotion": spec.alpha_promotion},
+        "self": {"tests": current.self_tests, "alarms": current.self_alarms} if current else None,
     }
 
 
@@ -159,6 +160,7 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
     said += ["", *(f"  {line}" for line in legend(view["metrics"])[1:])]
     said += ["", *(f"  {line}" for line in _limits(spec, progress))]
     said += ["  alpha_spent is the smallest alpha at which the metric alone would have done so by now."]
+    said += ["", *(f"  {line}" for line in _noise(spec, progress))]
     return [*said, "", *_conditions(spec, progress)]
 
 
@@ -169,6 +171,29 @@ def _limits(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
         return
     yield f"A candidate's share goes to {base} when the weighted mean of its e_rollback reaches {reached}:"
     yield f"each of {len(candidates(spec))} has an even part of alpha {spec.alpha_rollback:g}."
+
+
+def _noise(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
+    """How much evidence counts, and how often nothing was taken for something."""
+    alike = f"calls of one {spec.assignment_unit} resemble each other"
+    effects = {row.metric: row.design_effects for row in progress.evidence}
+    known = [f"{_range(found)} ({name})" for name, found in effects.items() if found]
+    unknown = [name for name, found in effects.items() if not found]
+    if known:
+        yield f"Evidence is divided by {words.joined(known)}, because {alike}."
+    if unknown:
+        yield f"How much {alike} is not known for {words.joined(unknown)}: they count as independent."
+    if progress.self_tests:
+        allowed = f"alpha {spec.alpha_rollback:g} lets {spec.alpha_rollback * progress.self_tests:.2g} do so"
+        yield (
+            f"Of {progress.self_tests:,} tests of the serving variant against itself "
+            f"{progress.self_alarms:,} found a difference; {allowed}."
+        )
+
+
+def _range(effects: list[float]) -> str:
+    ends = dict.fromkeys(f"{effect:.2g}" for effect in (min(effects), max(effects)))
+    return " to ".join(ends)
 
 
 def _numbers(metric: dict[str, Any], *, several: bool) -> dict[str, Any]:
