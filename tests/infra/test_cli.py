@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tidegate.errors import DependencyUnavailable
 from tidegate_infra import process
-from tidegate_infra.cli import output
+from tidegate_infra.cli import extensions, output
 from tidegate_infra.cli.app import COMMANDS, app
 from tidegate_infra.cli.output import Format
 from tidegate_infra.kafka import scan
@@ -233,6 +233,15 @@ def test_an_unknown_process_ends_with_3_and_those_that_exist(cli: Any) -> None:
 def test_version_is_data(cli: Any) -> None:
     assert cli("version").out == "0.1.0\n"
     assert cli("version", "--json").rows[0]["version"] == "0.1.0"
+
+
+def test_a_command_that_nothing_installed_answers_ends_with_3_and_what_to_do(
+    cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "ENTRY_POINTS", "tidegate.nothing")
+    outcome = cli("backtest", "--help")
+    assert outcome.code == 3
+    assert "nothing that is installed answers 'backtest': install Tidegate again" in outcome.err
 
 
 def test_a_defect_ends_with_70_and_says_so(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

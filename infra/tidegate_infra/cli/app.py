@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from tidegate.errors import InvariantBroken, TidegateError
+from tidegate_infra.cli import extensions
 from tidegate_infra.cli.options import CONTEXT, DataDir
 from tidegate_infra.cli.output import say
 
@@ -22,10 +23,7 @@ COMMANDS = {
     "logs": ("stack", "Print what the processes of the local stack logged."),
     "run": ("run", "Run one process in the foreground, as containers do."),
     "emit": ("emit", "Send JSON lines to Kafka: calls, feedback and evaluations."),
-    "backtest": (
-        "tidegate_streams.backtest.command",
-        "Say what a rollout would have done over events of the past.",
-    ),
+    "backtest": (extensions.INSTALLED, "Say what a rollout would have done over events of the past."),
     "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
     "deployment": ("deployment", "Present weights, and the commands that led to them."),
     "sql": ("sql", "Query the store."),
@@ -38,7 +36,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check that everything is reachable, compatible and balanced."),
     "version": ("version", "Print the version."),
 }
-"""Command -> its module, in this package unless it says where, and what it is for."""
+"""Command -> its module in this package, or that it is an extension, and what it is for."""
 
 _OF_A_LOCAL_STACK = [name for name, (module, _) in COMMANDS.items() if module == "stack"]
 
@@ -60,8 +58,11 @@ class Root(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         named = COMMANDS[cmd_name][0]
-        module = importlib.import_module(named if "." in named else f"tidegate_infra.cli.{named}")
-        group = typer.main.get_group(module.app)
+        if named == extensions.INSTALLED:
+            commands = extensions.find(cmd_name)
+        else:
+            commands = importlib.import_module(f"tidegate_infra.cli.{named}").app
+        group = typer.main.get_group(commands)
         return group.commands.get(cmd_name, group)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -1,10 +1,10 @@
 """``tidegate rollout explain``: why a rollout stands where it does, and what it would take to promote it."""
 
-import importlib
 from functools import partial
 
 import typer
 
+from tidegate_infra.cli import extensions
 from tidegate_infra.cli.options import (
     Context,
     DataDir,
@@ -17,9 +17,6 @@ from tidegate_infra.cli.options import (
     settings_of,
 )
 from tidegate_infra.cli.output import Format, write_one
-
-EXPLANATION = "tidegate_streams.rollouts.explanation"
-"""Who decides also explains; found by name, so that the command line imports no processor."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,6 +45,7 @@ def explain(
         raise ConfigError(
             f"the specification of {key} was deleted: `tidegate rollout show {key}` tells its end"
         )
-    explanation = importlib.import_module(EXPLANATION)
+    # Who decides also explains.
+    explanation = extensions.find("explain")
     stands = specs[key], progress.get(key)
     write_one(explanation.explained(*stands), chosen(output, as_json), lambda: explanation.lines(*stands))
