@@ -94,9 +94,7 @@ def design_effect(value: str) -> float:
     """Number of at least 1, such as ``1.8``."""
     number = _number(value)
     if number is None or not 1 <= number <= 1e6:
-        raise ValueError(
-            f"{value!r} is no design effect: write a number from 1, which says none"
-        )
+        raise ValueError(f"{value!r} is no design effect: write a number from 1, which says none")
     return number
 
 
