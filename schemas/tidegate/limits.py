@@ -64,7 +64,7 @@ LARGEST_CONTROL_BYTES = 256 << 10
 """Most bytes of a specification or an action: parts of it come again in all that is decided from it."""
 
 MOST_METRICS = 100
-"""Most metrics of a rollout: each command says of every one of them what was found."""
+"""Most metrics of a rollout, over its candidates: each command says of every one of them what was found."""
 
 
 def check_control(control: Rollout | RolloutAction, size: int) -> None:
@@ -87,7 +87,13 @@ def check_control(control: Rollout | RolloutAction, size: int) -> None:
         raise ContractError(
             "too_large", f"the {what} has {size:,} bytes, at most {LARGEST_CONTROL_BYTES:,}: shorten it"
         )
-    if isinstance(control, Rollout) and len(control.metrics) > MOST_METRICS:
+    if not isinstance(control, Rollout):
+        return
+    metrics = len(control.metrics)
+    tried = max(sum(variant.role == "candidate" for variant in control.variants), 1)
+    if metrics * tried > MOST_METRICS:
+        each = f" of each of {tried} candidates" if tried > 1 else ""
         raise ContractError(
-            "too_large", f"{len(control.metrics)} metrics, at most {MOST_METRICS}: keep those that decide"
+            "too_large",
+            f"{metrics} metrics{each}, at most {MOST_METRICS // tried}: keep those that decide",
         )

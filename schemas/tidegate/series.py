@@ -32,6 +32,11 @@ Traffic stays a dimension of every roll-up, so that quality and latency can be r
 cost from all of it.
 """
 
+FILTERED = ("app", "operation")
+"""Dimensions by which a rollout may choose the calls that decide: those that are settled before a variant is
+assigned. What a variant brings about itself (its model, its prompt, a fallback to another provider) would
+compare a part of one with another part of the other; the deployment is the rollout's own."""
+
 ROLLED_UP = "*"
 """Value of a dimension that a roll-up does not keep."""
 

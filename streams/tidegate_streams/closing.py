@@ -11,7 +11,7 @@ from tidegate_streams import alerts, emissions, looks, rollups, rows
 from tidegate_streams.bag import Bag
 from tidegate_streams.panes import Pool
 from tidegate_streams.partials import PANE_US
-from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts import filters, machine
 from tidegate_streams.rollouts.halves import halves_of, serving
 from tidegate_streams.rollouts.ripening import Unripe
 from tidegate_streams.rollouts.state import State as Deployment
@@ -117,13 +117,16 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
         return decided
     at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
     shadowed = [key for key, one in state.rollouts.items() if one.spec and one.spec.strategy == "shadow"]
-    late = looks.by_deployment(state.late.bag.rows(), state.rollouts, late=True, shadowed=shadowed)
+    passing = filters.passing(looks.KEY, {key: one.spec for key, one in state.rollouts.items() if one.spec})
+    late = looks.by_deployment(
+        state.late.bag.rows(), state.rollouts, late=True, shadowed=shadowed, passing=passing
+    )
     filled = set(closing) | ({before_us} if late else set())
     for start_us in looks.panes_between(before_us, until_us, filled, quiet_since_us):
         shown = {}
         if start_us in closing:
             rows = closing[start_us].bag.rows()
-            shown = looks.by_deployment(rows, state.rollouts, late=False, shadowed=shadowed)
+            shown = looks.by_deployment(rows, state.rollouts, late=False, shadowed=shadowed, passing=passing)
         for key in sorted(state.rollouts):
             tables = [source[key] for source in (shown, late) if key in source]
             strata = _strata(state, key, tables, start_us + PANE_US)

@@ -9,7 +9,10 @@ from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollups import KINDS, Frames
 from tidegate_streams.windows import DAY_US, HOUR_US
 
-_KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
+KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
+"""Of the deployment that a row is about."""
+
+_ALL = pl.lit(True)
 _RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "aa", "pane_us")
 
 
@@ -58,7 +61,12 @@ def panes_between(from_us: int, until_us: int, filled: Collection[int], quiet_si
 
 
 def by_deployment(
-    frames: Frames, keys: Iterable[str], *, late: bool, shadowed: Iterable[str] = ()
+    frames: Frames,
+    keys: Iterable[str],
+    *,
+    late: bool,
+    shadowed: Iterable[str] = (),
+    passing: pl.Expr = _ALL,
 ) -> dict[str, Frames]:
     """Rows that may decide, per deployment with a rollout, by variant, half of its units and stratum.
 
@@ -72,23 +80,24 @@ def by_deployment(
         Whether the rows come from panes that have been looked at; they are a stratum of their own.
     shadowed
         Keys of the rollouts whose candidate serves nobody: what copies of calls did counts there.
+    passing
+        Which rows pass the filters of their rollout, see `rollouts.filters`.
     """
     wanted = list(keys)
     copies = (
         (pl.col("traffic") == "shadow")
         & pl.col("assignment_revision").is_not_null()
-        & _KEY.is_in(list(shadowed))
+        & KEY.is_in(list(shadowed))
     )
     shown: dict[str, Frames] = {}
     for kind in KINDS:
         if frames[kind].is_empty():
             continue
-        rows = (
-            frames[kind].filter(_KEY.is_in(wanted) & (pl.col("comparable") | copies)).select(_columns(kind))
-        )
+        may_decide = KEY.is_in(wanted) & (pl.col("comparable") | copies) & passing
+        rows = frames[kind].filter(may_decide).select(_columns(kind))
         if rows.is_empty():
             continue
-        merged = partials.merge(rows).with_columns(pl.lit(late).alias("is_late"), _KEY.alias("_key"))
+        merged = partials.merge(rows).with_columns(pl.lit(late).alias("is_late"), KEY.alias("_key"))
         for (key,), part in merged.partition_by("_key", as_dict=True, include_key=False).items():
             shown.setdefault(str(key), {})[kind] = part
     return shown

@@ -60,12 +60,12 @@ def lint(
     raise typer.Exit(code)
 
 
-def _read(file: Path) -> "Rollout":
+def _read(file: Path, applied_us: int) -> "Rollout":
     """Read a rollout file; on mistakes, say each in a line of its own that editors can follow."""
     from tidegate_infra import rollout_file
 
     try:
-        return rollout_file.read(file)
+        return rollout_file.read(file, applied_us)
     except rollout_file.FileError as error:
         say(str(error))
         raise typer.Exit(error.exit_code) from None
@@ -96,7 +96,8 @@ def apply(
     from tidegate_infra import rollout_log
     from tidegate_infra.cli.rollout_view import ENDED
 
-    spec = dataclasses.replace(_read(file), actor=actor(), reason=reason, ts=time.time_ns() // 1_000)
+    now_us = time.time_ns() // 1_000
+    spec = dataclasses.replace(_read(file, now_us), actor=actor(), reason=reason, ts=now_us)
     settings = settings_of(data_dir, context)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings, key)
@@ -142,7 +143,7 @@ def diff(file: File, data_dir: DataDir = None, context: Context = None, as_json:
     from tidegate.series import deployment_key
     from tidegate_infra import rollout_log
 
-    spec = _read(file)
+    spec = _read(file, 0)
     key = deployment_key(spec.tenant, spec.environment, spec.deployment)
     present = rollout_log.present(settings_of(data_dir, context), key).spec
     differs = present is None or present.spec_hash != spec.spec_hash

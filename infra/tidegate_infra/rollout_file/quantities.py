@@ -19,6 +19,8 @@ _UNITS_US = {
     "d": 86_400_000_000,
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|min|s|m|h|d)\s*")
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = re.compile(rf"(?:({'|'.join(_WEEKDAYS)}) +)?([01]?[0-9]|2[0-3]):([0-5][0-9])")
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _MARGIN = re.compile(rf"(\$?)\s*({_NUMBER})\s*([A-Za-z%]*)\s*")
 
@@ -126,29 +128,24 @@ def moment(value: str) -> int:
 
     The time zone is part of it: the machines that read a rollout file stand anywhere.
     """
-    written, _, zone = value.strip().partition(" ")
-    if zone[:1].isdigit():
-        clock, _, zone = zone.partition(" ")
-        written = f"{written}T{clock}"
+    written, _, named = value.strip().partition(" ")
+    if named[:1].isdigit():
+        hour, _, named = named.partition(" ")
+        written = f"{written}T{hour}"
     try:
         time = datetime.fromisoformat(written)
     except ValueError:
         raise ValueError(f"{value[:60]!r} is no time: write it as 2026-12-24T18:00+01:00") from None
-    zone = zone.strip()
-    if time.tzinfo is not None and not zone:
-        return _epoch_us(time)
-    if time.tzinfo is not None or not zone:
+    named = named.strip()
+    if time.tzinfo is not None and not named:
+        return epoch_us(time)
+    if time.tzinfo is not None or not named:
         raise ValueError(
             f"{value!r} must say its time zone, once: write 2026-12-24T18:00+01:00, 2026-12-24T17:00Z or "
             f"2026-12-24 18:00 Europe/Berlin"
         )
-    try:
-        place = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            f"{zone[:40]!r} is no known time zone: write one such as Europe/Berlin, or +01:00"
-        ) from None
-    readings = {_epoch_us(time.replace(tzinfo=place, fold=fold)) for fold in (0, 1)}
+    place = _place(named, "Europe/Berlin, or +01:00")
+    readings = {epoch_us(time.replace(tzinfo=place, fold=fold)) for fold in (0, 1)}
     if len(readings) > 1:
         raise ValueError(
             f"{value!r} falls into a change of the clocks, where it is no time or two: write an offset such "
@@ -157,7 +154,58 @@ def moment(value: str) -> int:
     return readings.pop()
 
 
-def _epoch_us(time: datetime) -> int:
+def zone(value: str) -> ZoneInfo:
+    """Time zone, such as ``Europe/Berlin`` or ``UTC``."""
+    return _place(value.strip(), "Europe/Berlin or UTC")
+
+
+def _place(name: str, examples: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name[:40]!r} is no known time zone: write one such as {examples}") from None
+
+
+class Clock(NamedTuple):
+    """A time of the day, or of the week.
+
+    Parameters
+    ----------
+    minutes
+        Since midnight, or since the midnight before Monday.
+    """
+
+    minutes: int
+
+    @property
+    def weekday(self) -> int:
+        """Monday is 0."""
+        return self.minutes // (24 * 60)
+
+    @property
+    def of_day(self) -> int:
+        """Minutes since midnight."""
+        return self.minutes % (24 * 60)
+
+
+def clock(*, of_week: bool) -> Callable[[str], Clock]:
+    """Make a parser of local times that come again: ``22:00``, or of a week ``fri 16:00``."""
+    example = "fri 16:00" if of_week else "22:00"
+
+    def parse(value: str) -> Clock:
+        parts = _CLOCK.fullmatch(value.strip().lower())
+        if parts is None or (parts[1] is not None) != of_week:
+            raise ValueError(
+                f"{value[:40]!r} is no time of a {'week' if of_week else 'day'}: write it as {example}"
+            )
+        day = _WEEKDAYS.index(parts[1]) if parts[1] else 0
+        return Clock((day * 24 + int(parts[2])) * 60 + int(parts[3]))
+
+    return parse
+
+
+def epoch_us(time: datetime) -> int:
+    """Return a point in time with its time zone in microseconds of the epoch."""
     since = time - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 

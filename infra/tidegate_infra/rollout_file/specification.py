@@ -8,9 +8,11 @@ from ruamel.yaml.nodes import SequenceNode
 
 from tidegate import codec
 from tidegate.metrics import CATALOGUE, LEVELS, Metric, find
-from tidegate.records import DecisionMetric, Freeze, Rollout, Variant
+from tidegate.records import DecisionMetric, Filter, Rollout, Variant
+from tidegate.series import FILTERED
 from tidegate_infra.document import Element, FileError, Section, suggestion
 from tidegate_infra.rollout_file import quantities
+from tidegate_infra.rollout_file.freezes import freezes_of, written_out
 from tidegate_infra.rollout_file.quantities import Margin
 from tidegate_infra.rollout_file.steps import steps_of
 
@@ -32,7 +34,7 @@ _DEFINITION = {
 """Key of a variant -> field of the record."""
 
 
-def specification(root: Element, text: str) -> Rollout:
+def specification(root: Element, text: str, applied_us: int) -> Rollout:
     """Read a rollout.
 
     Parameters
@@ -41,6 +43,8 @@ def specification(root: Element, text: str) -> Rollout:
         Of the document.
     text
         The file as written.
+    applied_us
+        When it is applied, in microseconds since the epoch: recurring freezes are written out from there.
 
     Returns
     -------
@@ -58,10 +62,11 @@ def specification(root: Element, text: str) -> Rollout:
     head = _head(top)
     strategy = top.optional("strategy", quantities.one_of(*STRATEGIES), "canary")
     variants = _variants(top, strategy)
-    steps = steps_of(top, strategy)
     effect = top.optional("designEffect", quantities.design_effect, None)
     metrics = [replace(one, design_effect=one.design_effect or effect) for one in _metrics(top, strategy)]
+    steps = steps_of(top, strategy, metrics)
     alphas = _alphas(top)
+    single, recurring = freezes_of(top)
     spec = Rollout(
         name=head["name"],
         tenant=head["tenant"],
@@ -88,7 +93,8 @@ def specification(root: Element, text: str) -> Rollout:
         alpha_rollback=alphas["rollback"],
         alpha_promotion=alphas["promotion"],
         alpha_srm=alphas["sampleRatio"],
-        freezes=_freezes(top),
+        freezes=single,
+        filters=_filters(top),
         variants=variants,
         steps=steps,
         metrics=metrics,
@@ -105,11 +111,15 @@ def specification(root: Element, text: str) -> Rollout:
             f"the steps last at least {least_us / 60_000_000:g} minutes together, which leaves no time to "
             f"decide: let maxDuration be longer"
         )
-    top.close(later=("filters",))
+    top.close()
     if root.problems.found:
         raise FileError(root.problems.found)
     plan = codec.as_json(replace(spec, source_yaml=""))
-    return replace(spec, spec_hash=xxhash.xxh64_hexdigest(plan.encode()))
+    if recurring:
+        # Of what is written, not of when it comes: the same file applied again is the same plan.
+        plan += repr([(*one[:3], one.zone.key) for one in recurring])
+    coming = [freeze for one in recurring for freeze in written_out(one, applied_us)]
+    return replace(spec, freezes=[*single, *coming], spec_hash=xxhash.xxh64_hexdigest(plan.encode()))
 
 
 def _head(top: Section) -> dict[str, str]:
@@ -134,20 +144,25 @@ def _alphas(top: Section) -> dict[str, float]:
     return alphas
 
 
-def _freezes(top: Section) -> list[Freeze]:
-    element = top.take("freezes")
-    freezes = []
+def _filters(top: Section) -> list[Filter]:
+    element = top.take("filters")
+    found = []
     for item in () if element is None else element.items():
         section = item.section()
-        starts_at = section.required("from", quantities.moment, "2026-12-24T18:00+01:00")
-        ends_at = section.required("to", quantities.moment, "2027-01-02T08:00+01:00")
+        dimension = section.required("dimension", quantities.one_of(*FILTERED), FILTERED[0])
+        given = {op: section.take(key) for key, op in (("in", "in"), ("notIn", "not_in"))}
         section.close()
-        if starts_at is None or ends_at is None:
+        asked = {op: values for op, values in given.items() if values is not None}
+        if len(asked) != 1:
+            item.complain("a filter says `in` or `notIn`, one of them: write such as `in: [chat]`")
             continue
-        if ends_at <= starts_at:
-            item.complain("it ends before it begins: `to` must be later than `from`")
-        freezes.append(Freeze(starts_at=starts_at, ends_at=ends_at))
-    return freezes
+        ((op, values),) = asked.items()
+        names = [one for value in values.items() if (one := value.value(quantities.text)) is not None]
+        if not values.items() and isinstance(values.node, SequenceNode):
+            values.complain("no value: name at least one, such as [chat]")
+        if dimension is not None:
+            found.append(Filter(dimension=dimension, op=op, value=names))
+    return found
 
 
 def _variants(top: Section, strategy: str) -> list[Variant]:

@@ -1,12 +1,15 @@
 """The steps of a rollout file: how much of the traffic, how long, and what ends each."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
-from tidegate.records import Step
-from tidegate_infra.document import Element, Section
+from tidegate.metrics import Metric, find
+from tidegate.records import DecisionMetric, Step, StepOverride
+from tidegate_infra.document import Element, Section, suggestion
 from tidegate_infra.rollout_file import quantities
+from tidegate_infra.rollout_file.quantities import Margin
 
 DEFAULT_MIN_CALLS = 100
 """Calls of the candidate in a step; with none, a step would end at the first look."""
@@ -17,7 +20,7 @@ LEAST_SWITCH_BP = 5_000
 _WHOLE_BP = 10_000
 
 
-def steps_of(top: Section, strategy: str) -> list[Step]:
+def steps_of(top: Section, strategy: str, metrics: Sequence[DecisionMetric]) -> list[Step]:
     """Read the steps of a strategy.
 
     Parameters
@@ -27,6 +30,8 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     strategy
         canary and shadow: a list of rising shares. blue_green and ab: one entry. rolling: a list, or by
         how much and how often it rises.
+    metrics
+        That a step may have margins of its own for.
     """
     element = top.take("steps")
     if element is None:
@@ -40,7 +45,7 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     steps = []
     before: int | None = None
     for item in items:
-        step, share = _step(item, strategy)
+        step, share = _step(item, strategy, metrics)
         if step is None or share is None:
             continue
         bp = step.weight_bp + step.mirror_bp
@@ -58,7 +63,9 @@ def steps_of(top: Section, strategy: str) -> list[Step]:
     return steps
 
 
-def _step(item: Element, strategy: str) -> tuple[Step | None, Element | None]:
+def _step(
+    item: Element, strategy: str, metrics: Sequence[DecisionMetric]
+) -> tuple[Step | None, Element | None]:
     key, other = ("mirror", "weight") if strategy == "shadow" else ("weight", "mirror")
     if item.is_scalar:
         bp = item.value(quantities.share)
@@ -75,6 +82,7 @@ def _step(item: Element, strategy: str) -> tuple[Step | None, Element | None]:
         min_duration_us=section.optional("minDuration", quantities.duration, 0),
         max_duration_us=None if limit is None else limit.value(quantities.time_limit),
         approval=section.optional("approval", quantities.flag, False),
+        overrides=_overrides(section, metrics),
     )
     if (
         limit is not None
@@ -82,8 +90,61 @@ def _step(item: Element, strategy: str) -> tuple[Step | None, Element | None]:
         and step.max_duration_us <= step.min_duration_us
     ):
         limit.complain("the step must last longer than this: give it more time, or lower minDuration")
-    section.close(later=("overrides",))
+    section.close()
     return (None if bp is None else step), share
+
+
+def _overrides(step: Section, metrics: Sequence[DecisionMetric]) -> list[StepOverride]:
+    """Rollback margins of one step; each in the kind of its metric's."""
+    element = step.take("overrides")
+    found: list[StepOverride] = []
+    for item in () if element is None else element.items():
+        section = item.section()
+        name = section.required("name", _one_of(metrics), "error_rate")
+        misplaced = section.take("promotionMargin")
+        if misplaced is not None:
+            misplaced.complain(
+                "promotion is asked once, of all steps together: write promotionMargin under metrics"
+            )
+        metric = next((one for one in metrics if one.name == name), None)
+        known = None if metric is None else find(metric.name)
+        if metric is None or known is None:
+            section.take("rollbackMargin")
+        else:
+            margin = section.required("rollbackMargin", quantities.margin(known), "1.5 odds")
+            if any(other.metric == name for other in found):
+                item.complain(f"{name} is listed twice: keep one")
+            elif margin is not None and _fits(margin, metric, known, section.take("rollbackMargin") or item):
+                found.append(StepOverride(metric=metric.name, rollback_margin=margin.value))
+        section.close()
+    return found
+
+
+def _fits(margin: Margin, metric: DecisionMetric, known: Metric, where: Element) -> bool:
+    if margin.kind != metric.margin_kind:
+        where.complain(
+            f"{metric.name} has {metric.margin_kind} margins: write this one alike, such as "
+            f"{quantities.written(known, Margin(metric.margin_kind, metric.rollback_margin))}"
+        )
+    elif margin.value > metric.promotion_margin:
+        widest = quantities.written(known, Margin(metric.margin_kind, metric.promotion_margin))
+        where.complain(
+            f"it tolerates more than {widest}, which must be excluded before promotion: tolerate at most that"
+        )
+    else:
+        return True
+    return False
+
+
+def _one_of(metrics: Sequence[DecisionMetric]) -> Callable[[str], str]:
+    names = [metric.name for metric in metrics]
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"{value!r} is none of the rollout's metrics: {suggestion(value, names)}")
+        return value
+
+    return parse
 
 
 def _sharing(step: Step, strategy: str) -> Step:

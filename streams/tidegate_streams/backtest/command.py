@@ -93,6 +93,9 @@ def backtest(
     rows = tally.partials()
     _say_what_did_not_count(tally)
     _check_that_something_counts(tally, drive.last_pane_us(rows), start_us)
+    begins_us = drive.first_pane_us(rows) if start_us is None else start_us
+    if begins_us is not None:
+        spec = _read(file, begins_us)
     obeyed = drive.obeyed(rows)
     if assignment is None:
         assignment = Assignment.RECORDED if obeyed else Assignment.ANY
@@ -100,7 +103,7 @@ def backtest(
     actions = [] if is_any or "kafka" not in events else _actions(tally, revision, data_dir, context)
     # Without anybody there is nobody who could resume it.
     spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any, paused=spec.paused and bool(actions))
-    rows = drive.released(rows, as_if_assigned=is_any)
+    rows = drive.released(rows, as_if_assigned=is_any, asked={one.dimension for one in spec.filters})
     outcome = Outcome.of(
         spec, drive.decide(spec, rows, start_us=start_us, revision=revision, actions=actions)
     )
@@ -128,11 +131,11 @@ def _named(places: list[str], file: Path | None, events: list[str]) -> tuple[Pat
     return file, events
 
 
-def _read(file: Path) -> "Rollout":
+def _read(file: Path, applied_us: int = 0) -> "Rollout":
     from tidegate_infra import rollout_file
 
     try:
-        return dataclasses.replace(rollout_file.read(file), generation=1, actor="backtest")
+        return dataclasses.replace(rollout_file.read(file, applied_us), generation=1, actor="backtest")
     except rollout_file.FileError as error:
         say(str(error))
         raise typer.Exit(error.exit_code) from None

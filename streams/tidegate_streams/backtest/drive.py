@@ -1,7 +1,7 @@
 """Partials to decisions: a journal as stage 1 would have written it, folded as stage 2 folds it."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -103,12 +103,17 @@ def last_pane_us(rows: Frames) -> int | None:
     return max((pane for frame in rows.values() for pane in frame["pane_us"].unique()), default=None)
 
 
+def first_pane_us(rows: Frames) -> int | None:
+    """Return when the first pane with events begins, in microseconds since the epoch; None without events."""
+    return min((pane for frame in rows.values() for pane in frame["pane_us"].unique()), default=None)
+
+
 def by_variant(rows: Frames) -> dict[str, int]:
     """Return how many calls each variant served."""
     return dict(rows["calls"].group_by("variant").agg(pl.col("calls").sum()).sort("variant").rows())
 
 
-def released(rows: Frames, *, as_if_assigned: bool = False) -> Frames:
+def released(rows: Frames, *, as_if_assigned: bool = False, asked: Collection[str] = ()) -> Frames:
     """Add up what decisions do not tell apart, for all panes at once.
 
     Parameters
@@ -118,8 +123,11 @@ def released(rows: Frames, *, as_if_assigned: bool = False) -> Frames:
     as_if_assigned
         Let every call that may decide count for the command in force, whatever command it obeyed: for a
         rollout that is a dry run, which judges what others assigned.
+    asked
+        Dimensions that the rollout's filters ask for.
     """
-    alike: dict[str, pl.Expr] = {name: pl.lit("") for name in DIMENSIONS if name not in ROLLUPS["release"]}
+    kept = {*ROLLUPS["release"], *asked}
+    alike: dict[str, pl.Expr] = {name: pl.lit("") for name in DIMENSIONS if name not in kept}
     alike["aa"] = pl.lit(None, pl.Boolean)
     if as_if_assigned:
         alike["assignment_revision"] = pl.when("comparable").then(pl.lit(1, pl.Int64))

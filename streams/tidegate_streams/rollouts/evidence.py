@@ -10,6 +10,7 @@ from tidegate_streams import histogram
 from tidegate_streams.rollouts import outlook, silence, words
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
+from tidegate_streams.rollouts.tolerance import in_step, tolerated
 from tidegate_streams.rollouts.transitions import LIVE
 from tidegate_streams.rollouts.variants import alphas, baseline
 from tidegate_streams.rollouts.verdicts import (
@@ -74,7 +75,7 @@ def _row(state: State, new: str, metric: DecisionMetric, judgement: Judgement) -
         log_e_rollback=log_e_rollback,
         log_e_promotion=found.log_e_promotion if judged else None,
         margin_kind=metric.margin_kind,
-        rollback_margin=metric.rollback_margin,
+        rollback_margin=in_step(metric, state.plan.steps[state.step]).rollback_margin,
         promotion_margin=metric.promotion_margin,
         alpha_rollback=alpha.rollback,
         alpha_promotion=alpha.promotion,
@@ -98,7 +99,7 @@ def _sentence(
     values: Mapping[str, float | None],
     goes_on: bool,
 ) -> str:
-    base = baseline(state.plan).name
+    base, steps = baseline(state.plan).name, state.plan.steps[: state.step + 1]
     counts, test = found.counts[i], comparisons(metric)[i]
     if verdict in ("error", "skipped"):
         failed = found.failed_baseline + found.failed_candidate
@@ -120,7 +121,7 @@ def _sentence(
     if verdict == "inconclusive" and found.is_eventless and metric.margin_kind != "absolute":
         return f"{text}; {words.eventless(metric)}{muted}."
     text += _on_average(_means(metric, found, alphas(state.plan).promotion))
-    text += f"; {words.conclusion(metric, verdict, found.log_e_rollback)}"
+    text += f"; {words.conclusion(metric, verdict, found.log_e_rollback, tolerated(metric, steps))}"
     forecast = outlook.ahead(state.plan, metric, found) if goes_on and verdict == "inconclusive" else ""
     return f"{text}; {forecast}{muted}." if forecast else f"{text}{muted}."
 

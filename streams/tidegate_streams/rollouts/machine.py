@@ -30,6 +30,7 @@ from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.state import Counting, State
 from tidegate_streams.rollouts.strata import Strata, VariantPane, largest
 from tidegate_streams.rollouts.strategies import STRATEGIES
+from tidegate_streams.rollouts.tolerance import in_step, margins
 from tidegate_streams.rollouts.transitions import LIVE, MOVING, STATES, TRANSITIONS
 from tidegate_streams.rollouts.variants import baseline, candidates, served_bp
 from tidegate_streams.rollouts.verdicts import MetricEvidence
@@ -104,7 +105,10 @@ def _begun(spec: Rollout, effects: Effects) -> dict[str, dict[str, MetricEvidenc
     """Evidence before the first stratum, with design effects that stay for the life of the generation."""
     return {
         one.name: {
-            metric.name: MetricEvidence.none(metric, effects.get(metric.name, ())) for metric in spec.metrics
+            metric.name: MetricEvidence.none(
+                metric, effects.get(metric.name, ()), margins(metric, spec.steps)
+            )
+            for metric in spec.metrics
         }
         for one in candidates(spec)
     }
@@ -331,7 +335,11 @@ def _take(state: State, strata: Strata, usual: Reference) -> State:
         added = {
             new: {
                 metric.name: verdicts.after(
-                    state.evidence[new][metric.name], metric, panes[base], panes[new], reference
+                    state.evidence[new][metric.name],
+                    in_step(metric, spec.steps[counting.step]),
+                    panes[base],
+                    panes[new],
+                    reference,
                 )
                 for metric in spec.metrics
             }

@@ -40,7 +40,11 @@ def units_until_fail(found: MetricEvidence, alpha: float) -> float | None:
     least: float | None = None
     for curve, counts in zip(found.curves, found.counts, strict=True):
         seen = counts.n_baseline + counts.n_candidate
-        left = forecast.until_rollback(curve, curve / seen, alpha / len(found.counts)) if seen else None
+        left = (
+            forecast.until_rollback(curve, curve / seen, alpha / (len(found.counts) * found.margins))
+            if seen
+            else None
+        )
         if left is not None:
             least = left if least is None else min(least, left)
     return least

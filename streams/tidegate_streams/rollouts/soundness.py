@@ -9,11 +9,12 @@ from difflib import get_close_matches
 
 from tidegate.metrics import CATALOGUE, find
 from tidegate.records import DecisionMetric, Rollout, Step
-from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts import filters, words
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.variants import identity
 
 _UNITS = ("user", "session", "tenant", "request")
+_LEAST_MARGINS = {"odds": 1, "relative": 0, "absolute": 0}
 _ENDS = ("hold", "rollback", "promote")
 
 
@@ -29,8 +30,7 @@ def _objections(spec: Rollout) -> Iterator[str]:
         yield f"variants cannot be assigned by {spec.assignment_unit!r}: use {_or(_UNITS)}"
     if spec.on_inconclusive not in _ENDS:
         yield f"an inconclusive end cannot mean {spec.on_inconclusive!r}: use {_or(_ENDS)}"
-    if spec.filters:
-        yield "filters are not there yet: remove them"
+    yield from filters.objections(spec.filters)
     if spec.max_duration_us <= 0:
         yield f"a longest duration of {spec.max_duration_us} us leaves no time: give a positive one"
     if 0 < spec.max_duration_us <= (least_us := sum(step.min_duration_us for step in spec.steps)):
@@ -48,6 +48,7 @@ def _objections(spec: Rollout) -> Iterator[str]:
     yield from _of_variants(spec)
     yield from _of_steps(spec.strategy, spec.steps)
     yield from _of_metrics(spec.metrics)
+    yield from _of_overrides(spec)
     if spec.strategy in STRATEGIES and not STRATEGIES[spec.strategy].serves:
         yield from (
             f"{metric.name}: nobody rates what nobody is served; leave it out of a {spec.strategy}"
@@ -105,12 +106,35 @@ def _of_steps(name: str, steps: list[Step]) -> Iterator[str]:
             yield f"step {number} must last longer than it may: let it last less, or give it more time"
         if least_counts < 0:
             yield f"step {number} has a negative count or time: give counts and times from 0"
-        if step.overrides:
-            yield f"step {number} has overrides, which are not there yet: remove them"
     shares = [step.weight_bp + step.mirror_bp for step in steps]
     for one, following in itertools.pairwise(shares):
         if following <= one:
             yield f"{words.weight(following)} does not increase on {words.weight(one)}"
+
+
+def _of_overrides(spec: Rollout) -> Iterator[str]:
+    known = {metric.name: metric for metric in spec.metrics}
+    for number, step in enumerate(spec.steps, 1):
+        for name in _repeated(one.metric for one in step.overrides):
+            yield f"step {number} has two margins for {name}: keep one"
+        for override in step.overrides:
+            metric, margin = known.get(override.metric), override.rollback_margin
+            if metric is None:
+                yield f"step {number} has a margin for {override.metric}, which is none of the metrics"
+            elif override.promotion_margin is not None:
+                yield (
+                    f"step {number} has a promotion margin for {metric.name}: promotion is asked once, of "
+                    f"all steps together, at the margin of the metric"
+                )
+            elif (
+                margin is None
+                or not _LEAST_MARGINS.get(metric.margin_kind, 0) <= margin <= metric.promotion_margin
+            ):
+                yield (
+                    f"step {number} tolerates {margin} of {metric.name}: margins lie from "
+                    f"{_LEAST_MARGINS.get(metric.margin_kind, 0)} up to what must be excluded for promotion, "
+                    f"{metric.promotion_margin}"
+                )
 
 
 def _of_metrics(metrics: list[DecisionMetric]) -> Iterator[str]:
@@ -138,7 +162,7 @@ def _of_metric(metric: DecisionMetric) -> Iterator[str]:
         yield f"quantiles lie above 0 and below 1, not at {metric.quantiles}"
     if metric.increase_is not in ("bad", "good", "both"):
         yield f"an increase cannot be {metric.increase_is!r}: use bad, good or both"
-    least = {"odds": 1, "relative": 0, "absolute": 0}.get(metric.margin_kind)
+    least = _LEAST_MARGINS.get(metric.margin_kind)
     if least is None:
         yield f"margins cannot be {metric.margin_kind!r}: use odds, relative or absolute"
     elif not least <= metric.rollback_margin <= metric.promotion_margin < math.inf:

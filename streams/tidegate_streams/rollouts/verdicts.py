@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -77,6 +77,12 @@ class MetricEvidence:
         Design effect of each comparison, fixed before the first stratum; empty where none is known.
     means
         Sum over strata of what `statistics.means` makes of the values; nothing decides by it.
+    margin
+        Rollback margin of the last stratum: `emix.HARM` of the curves is of the strata with that one.
+    harm
+        Other rollback margins -> `emix.HARM` of the strata with them, shape (comparisons, 13).
+    margins
+        How many rollback margins the steps have.
     """
 
     curves: Floats
@@ -85,22 +91,43 @@ class MetricEvidence:
     failed_candidate: int = 0
     effects: tuple[float, ...] = ()
     means: Floats = field(default_factory=lambda: np.zeros(means.ROWS))
+    margin: float | None = None
+    harm: Mapping[float, Floats] = field(default_factory=dict)
+    margins: int = 1
 
     @classmethod
-    def none(cls, metric: DecisionMetric, effects: tuple[float, ...] = ()) -> "MetricEvidence":
+    def none(
+        cls, metric: DecisionMetric, effects: tuple[float, ...] = (), margins: int = 1
+    ) -> "MetricEvidence":
         """Evidence before the first stratum."""
         tests = len(comparisons(metric))
-        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests, effects=effects)
+        return cls(np.zeros((tests, emix.N_POINTS)), (Counts(),) * tests, effects=effects, margins=margins)
 
     @property
     def log_e_rollback(self) -> float:
-        """Log of the mean e-value of the comparisons, against "no worse than the rollback margin"."""
-        return combination.average([emix.log_e_rollback(curve) for curve in self.curves])
+        """Log of the mean e-value of the comparisons, against "no worse than the rollback margin".
+
+        Where steps tolerate unlike harm, of the comparisons by each margin: what is harmless by a loose one
+        says nothing against harm by a strict one, and one that has no stratum yet has an e-value of 1.
+        """
+        found = [*self.curves, *(row for rows in self.harm.values() for row in rows)]
+        unseen = [0.0] * (len(self.counts) * (self.margins - 1 - len(self.harm)))
+        return combination.average([*map(emix.log_e_rollback, found), *unseen])
 
     @property
     def log_e_promotion(self) -> float:
         """Log of the smallest e-value, against "as bad as the promotion margin": each must exclude it."""
         return min(emix.log_e_promotion(curve) for curve in self.curves)
+
+    def at(self, margin: float) -> "MetricEvidence":
+        """Turn to the strata of a rollback margin, which the next one adds to."""
+        if margin == self.margin:
+            return self
+        curves, harm = self.curves.copy(), dict(self.harm)
+        if self.margin is not None:
+            harm[self.margin] = self.curves[:, emix.HARM]
+        curves[:, emix.HARM] = harm.pop(margin, 0.0)
+        return replace(self, curves=curves, harm=harm, margin=margin)
 
     @property
     def is_eventless(self) -> bool:
@@ -145,6 +172,7 @@ def after(
         With the stratum.
     """
     name = metric.name
+    evidence = evidence.at(metric.rollback_margin)
     curves, counts = evidence.curves.copy(), list(evidence.counts)
     for i, comparison in enumerate(comparisons(metric)):
         if comparison.quantile is None:
@@ -161,15 +189,15 @@ def after(
         if added is not None:
             curves[i] += tempered(added[0], evidence.effects[i]) if evidence.effects else added[0]
             counts[i] += added[1]
-    return MetricEvidence(
-        curves,
-        tuple(counts),
-        evidence.failed_baseline + baseline.failures.get(name, 0),
-        evidence.failed_candidate + candidate.failures.get(name, 0),
-        evidence.effects,
-        evidence.means + means.stratum(_moments(name, baseline), _moments(name, candidate))
-        if name in baseline.sums and name in candidate.sums
-        else evidence.means,
+    if name in baseline.sums and name in candidate.sums:
+        added_means = means.stratum(_moments(name, baseline), _moments(name, candidate))
+        evidence = replace(evidence, means=evidence.means + added_means)
+    return replace(
+        evidence,
+        curves=curves,
+        counts=tuple(counts),
+        failed_baseline=evidence.failed_baseline + baseline.failures.get(name, 0),
+        failed_candidate=evidence.failed_candidate + candidate.failures.get(name, 0),
     )
 
 

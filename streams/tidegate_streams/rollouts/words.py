@@ -109,9 +109,9 @@ def finding(metric: DecisionMetric, counts: Counts, baseline: str, candidate: st
     )
 
 
-def conclusion(metric: DecisionMetric, verdict: str, log_e_rollback: float) -> str:
-    """What follows from it."""
-    tolerated, excluded = margin(metric, metric.rollback_margin), margin(metric, metric.promotion_margin)
+def conclusion(metric: DecisionMetric, verdict: str, log_e_rollback: float, tolerated: str) -> str:
+    """What follows from it; `tolerated` is what `tolerance.tolerated` returns."""
+    excluded = margin(metric, metric.promotion_margin)
     if verdict == "fail":
         return (
             f"worse than the tolerated {tolerated}: "
