@@ -24,6 +24,8 @@ _LEAST_FREE = {"fail": 0.05, "warn": 0.15}
 _LEDGER_OF = timedelta(days=1)
 _LOST = """SELECT topic, sum(last_offset - first_offset + 1), max(noted_ts) FROM log_losses
 GROUP BY topic ORDER BY topic"""
+_SET_ASIDE = """SELECT count(), any(database || '.' || table || ': ' || name) FROM system.detached_parts
+WHERE startsWith(reason, 'broken')"""
 _NEEDED = frozenset({"aggregate", "stream", "sink"})
 
 
@@ -74,6 +76,7 @@ def checkup(settings: Settings) -> Iterator[Finding]:
     with store:
         yield _guarded("store", "tidegate up", partial(_store, settings, store))
         yield _guarded("store's disk", "", partial(_disk, store))
+        yield _guarded("store's parts", "", partial(_parts, store))
         tables = _guarded("tables", "tidegate migration up", partial(_tables, store))
         yield tables
         if tables.verdict == "ok":
@@ -146,8 +149,16 @@ def _disk(store: Client) -> Finding:
     shares = store.query("SELECT name, free_space / total_space FROM system.disks WHERE total_space > 0")
     name, free = min(shares.result_rows, key=lambda row: row[1])
     verdict: Verdict = next((v for v in ("fail", "warn") if free < _LEAST_FREE[v]), "ok")
-    fix = "" if verdict == "ok" else "shorten the retention of tables, or add disk"
+    fix = "" if verdict == "ok" else "shorten the retention of tables (docs/keeping.md), or add disk"
     return Finding("store's disk", verdict, f"{free:.0%} of disk {name} is free", fix)
+
+
+def _parts(store: Client) -> Finding:
+    count, one = store.query(_SET_ASIDE).result_rows[0]
+    if not count:
+        return Finding("store's parts", "ok", "none was set aside")
+    words = f"{count} could not be read and were set aside, one is {one}"
+    return Finding("store's parts", "warn", words, "docs/keeping.md says what that means")
 
 
 def _tables(store: Client) -> Finding:
