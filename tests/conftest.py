@@ -1,6 +1,7 @@
 """A real broker and a real store for every test that asks; each test has its own topics and database."""
 
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,6 +47,20 @@ def process_group() -> Iterator[ProcessGroup]:
     """Children of the tests; none outlives them, even when they are killed."""
     with ProcessGroup() as group:
         yield group
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[[str, str], str]:
+    """Path of a program, by its name and that of Debian's package; without it the test fails."""
+    java = [str(Path(home, "bin"))] if (home := os.environ.get("JAVA_HOME")) else []
+
+    def find(name: str, package: str) -> str:
+        path = shutil.which(name, path=os.pathsep.join([*java, os.environ["PATH"]]))
+        if path is None:
+            pytest.fail(f"{name} is missing, which this test needs: apt-get install {package}")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Why the audit decides and not the token: a kill after the engine noted an insert, and other blocks."""
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,11 +22,8 @@ RENAMES = "rename,renameat,renameat2"
 
 
 @contextmanager
-def killing_before_the_next_rename(pid: int, trace: Path) -> Iterator[None]:
+def killing_before_the_next_rename(strace: str, pid: int, trace: Path) -> Iterator[None]:
     """Let a process die of SIGKILL as it is about to rename something: that is how a part becomes visible."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed, which kills the engine between two system calls")
     inject = ["-e", f"trace={RENAMES}", "-e", f"inject={RENAMES}:error=EIO:signal=SIGKILL:when=1"]
     tracer = subprocess.Popen(
         [strace, "-f", "-p", str(pid), *inject, "-o", str(trace)], stderr=subprocess.PIPE, text=True
@@ -36,7 +32,7 @@ def killing_before_the_next_rename(pid: int, trace: Path) -> Iterator[None]:
     words = tracer.stderr.readline()
     if "attached" not in words:
         tracer.communicate(timeout=10)
-        pytest.skip(f"this machine lets nobody trace the engine: {words.strip()}")
+        pytest.fail(f"strace may not trace the engine ({words.strip()}): grant the capability SYS_PTRACE")
     try:
         yield
     finally:
@@ -49,7 +45,12 @@ def rows(store: Store) -> list[Any]:
 
 
 def test_killed_between_its_deduplication_log_and_the_rename_the_engine_forgets_and_the_audit_does_not(
-    settings: Settings, start_process: Callable[..., Program], call: Any, ranged: Any, tmp_path: Path
+    settings: Settings,
+    start_process: Callable[..., Program],
+    installed: Callable[[str, str], str],
+    call: Any,
+    ranged: Any,
+    tmp_path: Path,
 ) -> None:
     changes = {
         "clickhouse": f"http://127.0.0.1:{ports.free_port()}/facts",
@@ -64,7 +65,7 @@ def test_killed_between_its_deduplication_log_and_the_rename_the_engine_forgets_
     frames = facts(range_, Reading([False] * 50, PriceBook.load()))
     with closing(Store(settings)) as store:
         with (
-            killing_before_the_next_rename(engine.pid, tmp_path / "trace"),
+            killing_before_the_next_rename(installed("strace", "strace"), engine.pid, tmp_path / "trace"),
             pytest.raises(DependencyUnavailable, match="not stored yet"),
         ):
             store.put(range_, frames, doubtful=False)

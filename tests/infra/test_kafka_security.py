@@ -1,8 +1,7 @@
 """A broker that demands TLS and a password: every client of ours gets both from the settings."""
 
-import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,21 +21,21 @@ from tidegate_infra.stack.group import ProcessGroup
 USER, PASSWORD, STORE_PASSWORD = "tidegate", "s3cret-of-the-broker", "of-the-key-store"
 PROCESSES = ("aggregate", "stream", "sink", "resolve", "notify")
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        shutil.which("keytool") is None, reason="keytool, which comes with Java, is not on the PATH"
-    ),
-]
-
-
-def keytool(*words: str) -> None:
-    subprocess.run(["keytool", *words, "-storepass", STORE_PASSWORD], check=True, capture_output=True)
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory, process_group: ProcessGroup) -> Iterator[Settings]:
+def secured(
+    tmp_path_factory: pytest.TempPathFactory,
+    process_group: ProcessGroup,
+    installed: Callable[[str, str], str],
+) -> Iterator[Settings]:
     """Settings of a broker with one listener for clients, by SASL over TLS."""
+
+    def keytool(*words: str) -> None:
+        command = [installed("keytool", "openjdk-17-jre-headless"), *words, "-storepass", STORE_PASSWORD]
+        subprocess.run(command, check=True, capture_output=True)
+
     directory = tmp_path_factory.mktemp("secured")
     keys, certificate = directory / "keys.p12", directory / "ca.pem"
     keytool(

@@ -1,11 +1,10 @@
 """The embedded store over plain HTTP, as curl and business tools speak it."""
 
 import json
-import shutil
 import subprocess
+from collections.abc import Callable
 
 import httpx
-import pytest
 
 from tidegate_infra.store.codings import zstd
 
@@ -97,9 +96,9 @@ def test_what_would_need_a_session_is_refused_in_words(plain: httpx.Client) -> N
     assert "keeps no sessions" in refused.text
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_works_as_its_manual_says(store: str) -> None:
-    command = ["curl", "-sS", store.removesuffix("default"), "-d", "SELECT number FROM numbers(3) FORMAT CSV"]
+def test_curl_works_as_its_manual_says(store: str, installed: Callable[[str, str], str]) -> None:
+    command = [installed("curl", "curl"), "-sS", store.removesuffix("default")]
+    command += ["-d", "SELECT number FROM numbers(3) FORMAT CSV"]
 
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "0\n1\n2\n"
 
