@@ -168,6 +168,25 @@ def test_lint_checks_several_files_and_names_the_errors_of_all(
     assert rows[1]["problems"][0]["line"] == 1
 
 
+def test_lint_takes_directories_and_patterns_and_each_file_once(cli: Any, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    (more / "deep").mkdir(parents=True)
+    for name in ("b.yaml", "a.yml", "deep/c.yaml", "notes.txt"):
+        (more / name).write_text(SPEC)
+    (more / "b.yaml").write_text("kind: Rollout\n")
+    rows = cli("rollout", "lint", more, f"{tmp_path}/**/*.yml", more / "a.yml", "-o", "json").rows
+    assert [(row["file"], row["fine"]) for row in rows] == [
+        (f"{more}/a.yml", True),
+        (f"{more}/b.yaml", False),
+        (f"{more}/deep/c.yaml", True),
+    ]
+    outcome = cli("rollout", "lint", f"{tmp_path}/m*/*.y*ml")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (3, "2 files: 1 with mistakes")
+    assert cli("rollout", "lint", more / "deep").code == 0
+    assert cli("rollout", "lint", f"{tmp_path}/none/*.yaml").code == 3
+    assert cli("rollout", "lint").code == 2
+
+
 def test_a_rollout_that_the_stream_has_not_seen_is_pending_and_one_that_it_refused_says_why(
     cli: Any, applied: Path, settings: Settings
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_infra.cli import rollout_action, rollout_explain, rollout_spec
+from tidegate_infra.cli import rollout_action, rollout_explain, rollout_lint, rollout_spec
 from tidegate_infra.cli.options import (
     Context,
     DataDir,
@@ -184,6 +184,7 @@ def history(
 
 
 rollout_explain.add_to(app)
+rollout_lint.add_to(app)
 rollout_spec.add_to(app)
 rollout_action.add_to(app)
 

@@ -32,32 +32,8 @@ File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Rollou
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (apply, lint, diff, delete):
+    for command in (apply, diff, delete):
         app.command()(command)
-
-
-def lint(
-    file: Annotated[
-        list[Path], typer.Option("--file", "-f", metavar="FILE", help="Rollout as YAML; repeat it for more.")
-    ],
-    as_json: Json = False,
-) -> None:
-    """Check rollout files and name every error with its line; asks neither Kafka nor the store."""
-    from tidegate_infra import rollout_file
-
-    code = 0
-    for path in file:
-        problems: list[rollout_file.Problem] = []
-        try:
-            spec = rollout_file.read(path)
-            say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
-        except rollout_file.FileError as error:
-            say(str(error))
-            problems, code = error.problems, error.exit_code
-        if as_json:
-            found = [dataclasses.asdict(problem) for problem in problems]
-            write(to_json({"file": str(path), "fine": not found, "problems": found}))
-    raise typer.Exit(code)
 
 
 def _read(file: Path, applied_us: int) -> "Rollout":
