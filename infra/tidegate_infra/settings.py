@@ -320,6 +320,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("channels")
+    @classmethod
+    def _whole(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
     @field_validator("kafka")
     @classmethod
     def _servers(cls, value: str) -> str:

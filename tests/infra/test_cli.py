@@ -64,6 +64,7 @@ def test_the_public_surface_is_there() -> None:
             f"rollout {verb}"
             for verb in ("pause", "resume", "approve", "promote", "advance", "rollback", "abort")
         ),
+        *(f"alert {verb}" for verb in ("list", "channels", "test", "silence", "silences", "unsilence")),
         *("deployment show", "deployment log", "topic plan", "topic apply"),
         *("migration status", "migration up", "migration down"),
         *("schema check", "schema export", "schema explain", "dlq list", "dlq show", "dlq requeue"),
@@ -354,7 +355,7 @@ def test_schema_export_writes_what_ships(cli: Any, tmp_path: Path) -> None:
     assert cli("schema", "export", "--to", tmp_path).code == 0
     newest = max((tmp_path / "rollout").iterdir(), key=lambda file: int(file.stem))
     assert json.loads(newest.read_text()) == printed
-    assert len(list(tmp_path.iterdir())) == 21
+    assert len(list(tmp_path.iterdir())) == 22
 
 
 def test_schema_check_finds_the_shipped_history_fine(cli: Any) -> None:

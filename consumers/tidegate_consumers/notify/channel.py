@@ -16,12 +16,12 @@ from tidegate_infra.settings import Settings
 WEBHOOK = "webhook"
 """Name of the channel that the settings describe."""
 
-LABELS_OF_FIELDS = ("rule", "severity", "tenant")
+LABELS_OF_FIELDS = ("rule", "severity", "tenant", "fingerprint")
 """Fields of an alert that channels and silences ask for like labels."""
 
 
 def labels_of(alert: Alert) -> dict[str, str]:
-    """Return an alert's labels, with its rule, severity and tenant among them."""
+    """Return an alert's labels, with its rule, severity, tenant and fingerprint among them."""
     return {pair.key: pair.value for pair in alert.labels} | {
         name: getattr(alert, name) for name in LABELS_OF_FIELDS
     }

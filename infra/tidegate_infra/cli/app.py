@@ -26,6 +26,7 @@ COMMANDS = {
     "backtest": (extensions.INSTALLED, "Say what a rollout would have done over events of the past."),
     "rollout": ("rollout", "Specifications of rollouts, where they stand, and manual actions."),
     "deployment": ("deployment", "Present weights, and the commands that led to them."),
+    "alert": (extensions.INSTALLED, "What fires, who is told, and silences."),
     "sql": ("sql", "Query the store."),
     "ledger": ("ledger", "Account for every event of every producer."),
     "topic": ("topic", "Topics as code."),
