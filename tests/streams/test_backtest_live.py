@@ -12,13 +12,16 @@ from tests.system import test_demo_decisions as live
 from tidegate import codec
 from tidegate.records import DeploymentCommand, Evaluation, Heartbeat, LLMCall, SourceProgress
 from tidegate.topics import CALLS
+from tidegate_streams import fold
 from tidegate_streams.backtest import drive, files
 from tidegate_streams.backtest.outcome import Outcome
 from tidegate_streams.backtest.tally import Tally
+from tidegate_streams.frozen import freeze, thaw
 from tidegate_streams.partials import PANE_US
 
-MINUTES = 3
+MINUTES = {"model-upgrade": 3, "healthy": 30}
 """Of the recording: long enough for the decision."""
+ACTIONS = {"model-upgrade": ["start", "rollback"], "healthy": ["start", "advance", "advance", "promote"]}
 
 
 class Live(live.Loopback):
@@ -26,7 +29,13 @@ class Live(live.Loopback):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.demo = arguments[0]
         self.emitted: list[LLMCall | Evaluation] = []
+        self.taken: list[Any] = []
+
+    def take(self, record: Any) -> None:
+        self.taken.append(record)
+        super().take(record)
 
     def entries(self, topic: str, records: Any) -> Any:
         self.emitted += records
@@ -38,14 +47,14 @@ class Live(live.Loopback):
         self.take(Heartbeat(worker="w", epoch=1, sources=[source], partition_count=1, ts=now_us))
 
 
-@pytest.fixture(scope="module")
-def demo() -> Live:
+@pytest.fixture(scope="module", params=["model-upgrade", pytest.param("healthy", marks=pytest.mark.long)])
+def demo(request: pytest.FixtureRequest) -> Live:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "CHUNK_US", PANE_US)
         recorded = live.RECORDING
-        few = [at_us for at_us in recorded.arrivals_us if at_us < MINUTES * 60_000_000]
+        few = [at_us for at_us in recorded.arrivals_us if at_us < MINUTES[request.param] * 60_000_000]
         patch.setattr(live, "RECORDING", dataclasses.replace(recorded, arrivals_us=few))
-        loop = Live("model-upgrade", 0)
+        loop = Live(request.param, 0)
         loop.run()
     return loop
 
@@ -73,5 +82,17 @@ def test_the_commands_are_those_of_live_whatever_the_order_of_the_file(demo: Liv
         demo.spec, drive.decide(demo.spec, drive.released(tally.partials()), start_us=live.SPEC_US)
     )
     assert not tally.named
-    assert [command.action for command in outcome.commands] == ["start", "rollback"]
+    assert [command.action for command in outcome.commands] == ACTIONS[demo.demo]
     assert unplaced(outcome.commands) == unplaced(demo.commands)
+
+
+def test_the_commands_are_those_of_live_in_a_replay_with_restarts_from_snapshots(demo: Live) -> None:
+    state, commands = fold.State(0), []
+    restarts = random.Random(7).sample(range(len(demo.taken)), 5)
+    for offset, record in enumerate(map(codec.decode, map(codec.encode, demo.taken))):
+        if offset in restarts:
+            state = thaw(freeze(state).pack())
+        outputs = fold.apply(state, offset, record, windows=False)
+        commands += [one for one in outputs if isinstance(one, DeploymentCommand)]
+    assert [command.action for command in commands] == ACTIONS[demo.demo]
+    assert commands == demo.commands
