@@ -3,27 +3,31 @@
     python -m benchmarks.late_truth [--runs 2000] [--json FILE]
 
 Panes of ten seconds with 100 calls each, a look after every pane, alpha 1 %, no tolerance: the candidate is
-exactly as good as the baseline, so each rollback is false. Records that come after the look at their pane are
-a stratum of their own in the next look, as in the stream; ratings count in the pane in which they are given.
-The likelihoods are those of the stream.
+exactly as good as the baseline, so each rollback is false. Calls that come after the look at their pane are a
+stratum of their own in the next look, as in the stream. Ratings are compared by the time of their calls, like
+there, and once more by their own; how long a bad candidate is kept is told of both. The likelihoods and
+the waiting of ratings are those of the stream.
 """
 
 import argparse
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from tidegate_streams.partials import PANE_US
+from tidegate_streams.rollouts.ripening import Unripe
+from tidegate_streams.rollouts.strata import Rating
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts, Floats
 
 ALPHA = 0.01
-CALLS = 100
 LOOKS = 360
 """An hour."""
 
@@ -37,6 +41,18 @@ PROMPT: Floats = np.array([1.0])
 def tail(share: float, panes: int) -> Floats:
     """Share of records by how many panes they come late: most in time, the others evenly later."""
     return np.array([1 - share, *[share / panes] * panes])
+
+
+def after(panes: int) -> Floats:
+    """All of them so many panes later."""
+    return np.eye(panes + 1)[panes]
+
+
+def about(panes: float) -> Floats:
+    """So many panes later on average, some at once and some much later."""
+    shares = np.exp(-np.arange(math.ceil(4 * panes)) / panes)
+    spread: Floats = shares / shares.sum()
+    return spread
 
 
 def steady(panes: Ints) -> Floats:
@@ -58,20 +74,33 @@ class World:
         Baseline, candidate: share of good records by panes of delay.
     bad_late
         The same for bad ones, where it differs.
-    rated_after
-        Baseline, candidate: panes between a call and its rating; 0 where the calls themselves are compared.
     rates
         What all calls of a pane have in common.
     canary
         Share of the candidate.
+    calls
+        Calls a pane.
+    rated
+        Share of calls that are rated, where ratings are compared and not the calls themselves.
+    odds
+        Of a bad answer by the candidate, relative to the baseline's.
     """
 
     late: tuple[Floats, Floats] = (PROMPT, PROMPT)
     bad_late: tuple[Floats, Floats] | None = None
-    rated_after: tuple[int, int] = (0, 0)
     rates: Rates = steady
     canary: float = 0.10
+    calls: int = 100
+    rated: float | None = None
+    odds: float = 1.0
 
+
+def rated(late: tuple[Floats, Floats], **changes: object) -> World:
+    """A world in which all calls are rated and the base rate moves."""
+    return World(**({"late": late, "rates": moving, "rated": 1.0} | changes))  # type: ignore[arg-type]
+
+
+SOON, LATER = about(2), about(6)
 
 WORLDS = {
     "everything in time": World(),
@@ -83,52 +112,96 @@ WORLDS = {
     ),
     "the same, shares of one half": World((tail(0.3, 8), tail(0.9, 8)), rates=moving, canary=0.5),
     "bad ones of both later than good ones": World(bad_late=(tail(0.5, 8), tail(0.5, 8)), rates=moving),
-    "the candidate rated 10 minutes later": World(rated_after=(0, 60)),
-    "the candidate rated 10 minutes later, moving": World(rated_after=(0, 60), rates=moving),
-    "the baseline rated 1 minute later, moving": World(rated_after=(6, 0), rates=moving),
-    "the baseline rated 10 minutes later, moving": World(rated_after=(60, 0), rates=moving),
     "bad ones of the baseline alone later": World(bad_late=(tail(0.3, 8), PROMPT)),
 }
+"""Where calls are compared."""
+
+RATED = {
+    "rated with the call": rated((PROMPT, PROMPT)),
+    "rated about 1 minute later": rated((LATER, LATER)),
+    "the candidate 10 minutes later": rated((PROMPT, after(60))),
+    "the baseline 1 minute later": rated((after(6), PROMPT)),
+    "the baseline 10 minutes later": rated((after(60), PROMPT)),
+    "the baseline about 1 minute later, the candidate about 20 s": rated((LATER, SOON)),
+    "the same, of 10 calls a pane": rated((LATER, SOON), calls=10),
+    "good ones of both about 20 s later, bad ones 1 minute": rated((SOON, SOON), bad_late=(LATER, LATER)),
+    "these, of 10 calls a pane": rated((SOON, SOON), bad_late=(LATER, LATER), calls=10),
+    "bad ones of the baseline alone about 1 minute later": rated((PROMPT, PROMPT), bad_late=(LATER, PROMPT)),
+}
+"""Where ratings are, with a base rate that moves."""
+
+BAD = {
+    "rated with the call, odds doubled": rated((PROMPT, PROMPT), odds=2.0),
+    "rated about 1 minute later, odds doubled": rated((LATER, LATER), odds=2.0),
+    "10 % rated, about 3 minutes later, odds fourfold": rated((about(18), about(18)), rated=0.1, odds=4.0),
+    "the candidate 10 minutes later, odds doubled": rated((PROMPT, after(60)), odds=2.0),
+}
+"""Where the candidate is worse."""
 
 
 def log_e(world: World, runs: int, seed: int, looks: int = LOOKS) -> Floats:
-    """Log e-values against harm at each look, shape (runs, looks)."""
-    rng = np.random.default_rng(seed)
-    n_candidate = round(CALLS * world.canary)
-    cells = [
-        _arriving(rng, world, variant, n, runs, looks)
-        for variant, n in enumerate((CALLS - n_candidate, n_candidate))
-    ]
-    (n_b, k_b), (n_c, k_c) = (_padded(cell, max(one[0].shape[2] for one in cells)) for cell in cells)
+    """Log e-values against harm at each look, shape (runs, looks); of ratings by their own time."""
+    cells = _arrivals(world, runs, np.random.default_rng(seed), looks)
+    if world.rated is not None:
+        cells = [(_by_own_time(n), _by_own_time(k)) for n, k in cells]
+    (n_b, k_b), (n_c, k_c) = cells
     compared = (n_b > 0) & (n_c > 0) & (k_b + k_c > 0)
     tables, places = np.unique(
         np.stack([n_b[compared], n_c[compared], k_b[compared], k_c[compared]]), axis=1, return_inverse=True
     )
-    at = emix.points(0.0, math.log(1.5))[emix.HARM]
-    known = np.array([emix.log_likelihood(Counts(*map(int, table)), at) for table in tables.T])
-    curves = np.zeros((runs, looks, len(at)))
+    known = np.array([_curve(*map(int, table)) for table in tables.T])
+    curves = np.zeros((runs, looks, known.shape[1]))
     run, pane, delay = np.nonzero(compared)
     seen = pane + delay < looks
     np.add.at(curves, (run[seen], (pane + delay)[seen]), known[places.ravel()[seen]])
-    curves.cumsum(axis=1, out=curves)
+    return _evidence(curves.cumsum(axis=1, out=curves))
+
+
+@lru_cache(100_000)
+def _curve(n_b: int, n_c: int, k_b: int, k_c: int) -> Floats:
+    at = emix.points(0.0, math.log(1.5))[emix.HARM]
+    return emix.log_likelihood(Counts(n_b, n_c, k_b, k_c), at)
+
+
+def _evidence(curves: Floats) -> Floats:
     ratios = curves[..., 1:] - curves[..., :1]
     peak = ratios.max(axis=-1)
     evidence: Floats = peak + np.log(np.exp(ratios - peak[..., None]).mean(axis=-1))
     return evidence
 
 
+def _by_own_time(counts: Ints) -> Ints:
+    total = np.zeros_like(counts[:, :, :1])
+    for delay in range(counts.shape[2]):
+        total[:, delay:, 0] += counts[:, : counts.shape[1] - delay, delay]
+    return total
+
+
+def _arrivals(world: World, runs: int, rng: np.random.Generator, looks: int) -> list[tuple[Ints, Ints]]:
+    """Records and bad ones of each variant by run, pane of the call and panes of delay."""
+    n_candidate = round(world.calls * world.canary)
+    cells = [
+        _arriving(rng, world, variant, n, runs, looks)
+        for variant, n in enumerate((world.calls - n_candidate, n_candidate))
+    ]
+    width = max(one[0].shape[2] for one in cells)
+    return [_padded(cell, width) for cell in cells]
+
+
 def _arriving(
     rng: np.random.Generator, world: World, variant: int, n: int, runs: int, looks: int
 ) -> tuple[Ints, Ints]:
-    """Records and bad ones by run, pane of their own time and panes of delay."""
-    rates = world.rates(np.arange(looks) - world.rated_after[variant])
-    bad = rng.binomial(n, rates, size=(runs, looks))
+    rates = world.rates(np.arange(looks))
+    if variant:
+        rates = rates * world.odds / (1 - rates + rates * world.odds)
+    found = n if world.rated is None else rng.binomial(n, world.rated, size=(runs, looks))
+    bad = rng.binomial(found, rates, size=(runs, looks))
     late = world.late[variant]
     bad_late = late if world.bad_late is None else world.bad_late[variant]
     width = max(len(late), len(bad_late))
     good_by_delay, bad_by_delay = (
         rng.multinomial(count, np.pad(shares, (0, width - len(shares))))
-        for count, shares in ((n - bad, late), (bad, bad_late))
+        for count, shares in ((found - bad, late), (bad, bad_late))
     )
     return good_by_delay + bad_by_delay, bad_by_delay
 
@@ -138,29 +211,96 @@ def _padded(cell: tuple[Ints, Ints], width: int) -> tuple[Ints, Ints]:
     return n, k
 
 
-def false_rollbacks(world: World, runs: int, seed: int, looks: int = LOOKS) -> int:
+def decided(
+    world: World, runs: int, seed: int, looks: int = LOOKS, *, by_own_time: bool = False
+) -> list[int]:
+    """The look at which each run is rolled back; runs that are not are left out.
+
+    Parameters
+    ----------
+    world
+        What comes when.
+    runs, seed, looks
+        How many, of what, how long.
+    by_own_time
+        Compare ratings by their own time, and not, as the stream does, by that of their calls.
+    """
+    if world.rated is None or by_own_time:
+        certain = log_e(world, runs, seed, looks) >= math.log(1 / ALPHA)
+        ends: list[int] = certain.argmax(axis=1)[certain.any(axis=1)].tolist()
+        return ends
+    cells = _arrivals(world, runs, np.random.default_rng(seed), looks)
+    return [end for run in range(runs) for end in _end([(n[run], k[run]) for n, k in cells], looks)]
+
+
+def _end(cells: list[tuple[Ints, Ints]], looks: int) -> Iterator[int]:
+    found: list[list[Rating]] = [[] for _ in range(looks)]
+    for variant, (n, bad) in enumerate(cells):
+        for pane, delay in np.argwhere(n).tolist():
+            if pane + delay < looks:
+                counts = int(n[pane, delay]), int(bad[pane, delay])
+                found[pane + delay].append(
+                    Rating(1, "feedback.thumbs", str(variant), pane * PANE_US, *counts)
+                )
+    unripe, curve = Unripe(), np.zeros(13)
+    for look, ratings in enumerate(found):
+        for table in unripe.look((look + 1) * PANE_US, ratings).values():
+            (n_b, k_b), (n_c, k_c) = table.get("0", (0, 0)), table.get("1", (0, 0))
+            if n_b and n_c and k_b + k_c:
+                curve = curve + _curve(n_b, n_c, k_b, k_c)
+        if _evidence(curve) >= math.log(1 / ALPHA):
+            yield look
+            return
+
+
+def false_rollbacks(
+    world: World, runs: int, seed: int, looks: int = LOOKS, *, by_own_time: bool = False
+) -> int:
     """Runs in which the candidate is rolled back at any look."""
-    rejected = log_e(world, runs, seed, looks).max(axis=1) >= math.log(1 / ALPHA)
-    return int(rejected.sum())
+    return len(decided(world, runs, seed, looks, by_own_time=by_own_time))
+
+
+def _measured(world: World, runs: int, seed: int, *, by_own_time: bool = False) -> dict[str, float]:
+    blocks = [(min(200, runs - start), seed + start // 200) for start in range(0, runs, 200)]
+    false = sum(false_rollbacks(world, some, begun, by_own_time=by_own_time) for some, begun in blocks)
+    share = false / runs
+    error = math.sqrt(max(share * (1 - share), 1 / runs) / runs)
+    return {"false": false, "runs": runs, "share": share, "standard_error": error}
+
+
+def _minutes(world: World, runs: int, seed: int, *, by_own_time: bool = False) -> float:
+    """Until half of the candidates are rolled back."""
+    ends = decided(world, runs, seed, by_own_time=by_own_time)
+    return float(np.median([*ends, *[math.inf] * (runs - len(ends))])) * PANE_US / 60e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2_000)
+    parser.add_argument("--runs", type=int, default=2_000, help="of calls; half as many of ratings")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     found = {}
-    print(f"{'false rollbacks at alpha 1 %':<58}{'percent':>10}{'error':>8}{'seconds':>9}")
-    for name, world in WORLDS.items():
+    columns = f"{'by the call':>16}{'by own time':>16}{'seconds':>9}"
+    print(f"{'false rollbacks at alpha 1 %, percent':<62}{columns}")
+    for name, world in (WORLDS | RATED).items():
         begun = time.perf_counter()
-        blocks = [min(200, chosen.runs - start) for start in range(0, chosen.runs, 200)]
-        false = sum(false_rollbacks(world, runs, chosen.seed + i) for i, runs in enumerate(blocks))
-        share = false / chosen.runs
-        error = math.sqrt(max(share * (1 - share), 1 / chosen.runs) / chosen.runs)
-        found[name] = {"false": false, "runs": chosen.runs, "share": share, "standard_error": error}
+        runs = chosen.runs if world.rated is None else chosen.runs // 2
+        both = [_measured(world, runs, chosen.seed)]
+        if world.rated is not None:
+            both.append(_measured(world, runs, chosen.seed, by_own_time=True))
+        found[name] = both
+        shown = [f"{100 * one['share']:.2f} +- {100 * one['standard_error']:.2f}" for one in both]
         took = time.perf_counter() - begun
-        print(f"{name:<58}{100 * share:>10.2f}{100 * error:>8.2f}{took:>9.1f}", flush=True)
+        print(f"{name:<62}{shown[0]:>16}{''.join(shown[1:]):>16}{took:>9.1f}", flush=True)
+    print(f"\n{'minutes until half of bad candidates are rolled back':<62}{columns}")
+    for name, world in BAD.items():
+        begun = time.perf_counter()
+        runs = min(chosen.runs // 2, 200)
+        ways = [_minutes(world, runs, chosen.seed, by_own_time=own) for own in (False, True)]
+        found[name] = [{"minutes": one, "runs": runs} for one in ways]
+        took = time.perf_counter() - begun
+        print(f"{name:<62}{ways[0]:>16.1f}{ways[1]:>16.1f}{took:>9.1f}", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -79,4 +79,7 @@ def wait_of(call_us: int, look_us: int) -> int | None:
     look_us
         End of the pane that is looked at, both in microseconds since the epoch.
     """
-    return next((number for number, wait in enumerate(WAITS) if look_us <= wait.due_us(call_us)), None)
+    for number, (block_us, age_us) in enumerate(WAITS):
+        if look_us <= call_us // block_us * block_us + block_us + age_us:
+            return number
+    return None

@@ -187,13 +187,26 @@ def test_a_journal_from_when_ratings_were_compared_by_their_own_time_is_read_as_
     [
         "30 % of the baseline's records up to 80 s late",
         "90 % of the candidate's, 30 % of the baseline's, moving",
-        "the candidate rated 10 minutes later",
+        "bad ones of both later than good ones",
     ],
 )
 def test_a_healthy_candidate_is_rolled_back_within_alpha_though_one_variant_is_known_later(name):
     runs = 200
     false = late_truth.false_rollbacks(late_truth.WORLDS[name], runs, seed=1, looks=60)
     assert false / runs <= late_truth.ALPHA + 2 * math.sqrt(late_truth.ALPHA / runs)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"), [("the candidate 10 minutes later", 20), ("the same, of 10 calls a pane", 20)]
+)
+def test_a_healthy_candidate_is_seldom_rolled_back_for_ratings_that_come_at_other_ages(name, runs):
+    world = late_truth.RATED[name]
+    assert late_truth.false_rollbacks(world, runs, seed=1, looks=180) <= 1
+
+
+def test_ratings_compared_by_their_own_time_would_roll_back_what_is_rated_later():
+    world = late_truth.RATED["the candidate 10 minutes later"]
+    assert late_truth.false_rollbacks(world, 20, seed=1, looks=180, by_own_time=True) > 15
 
 
 def test_the_simulation_finds_what_a_variant_that_hides_its_bad_records_does():
