@@ -18,6 +18,7 @@ import pytest
 from tidegate_infra import demos, process
 from tidegate_infra.settings import PREFIX, Settings
 from tidegate_infra.stack import control, ports, supervisor
+from tidegate_infra.stack.member import Status
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
@@ -92,6 +93,40 @@ def test_a_demo_that_ends_says_how_to_start_the_stack_that_it_tells_to_look_into
     assert outcome.err.endswith(f"to start it again: tidegate up --data-dir {tmp_path}\n")
 
 
+def test_in_the_foreground_each_change_is_said_once_until_ctrl_c_ends_it_with_130(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stack(*_: Any, on_status: Callable[[Status], None], **__: Any) -> Any:
+        for status in (
+            Status("kafka", "starting"),
+            Status("kafka", "starting"),
+            Status("kafka", "ready"),
+            Status("sink", "starting", "waits for the store, 1 s"),
+            Status("sink", "starting", "waits for the store, 2 s"),
+            Status("sink", "ready"),
+            Status("sink", "restarting", "was killed by SIGKILL"),
+            Status("sink", "ready"),
+            Status("notify", "stopped"),
+            Status("sink", "stopped"),
+        ):
+            on_status(status)
+        return nullcontext(SimpleNamespace(settings=Settings(), run_until_stopped=lambda: None))
+
+    monkeypatch.setattr(supervisor, "Stack", stack)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    outcome = cli("up", "--data-dir", tmp_path)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert [line for line in outcome.err.splitlines() if line.startswith("  ")] == [
+        "  kafka      ready",
+        "  sink       starting: waits for the store, 1 s",
+        "  sink       ready",
+        "  sink       restarting: was killed by SIGKILL",
+        "  sink       ready",
+        "  sink       stopped",
+    ]
+    assert outcome.err.splitlines()[-1].startswith("Ctrl-C stops it; from another terminal:")
+
+
 def test_a_port_in_use_ends_with_3_and_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -140,6 +175,7 @@ def test_a_process_without_kafka_ends_with_4_or_waits_when_told_so(start_cli: Ca
 
 
 @pytest.mark.long
+@pytest.mark.timeout(420)  # Two starts and a dozen commands; everything waits where all are busy.
 def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
     started = tidegate("up", "--detach", "--data-dir", data_dir)
     assert started.returncode == 0, started.stderr
@@ -179,3 +215,30 @@ def test_a_stack_starts_answers_every_command_and_stops(data_dir: Path) -> None:
     assert tidegate("down", *at).returncode == 0
     assert tidegate("down", *at).returncode == 1
     assert tidegate("status", *at).returncode == 1
+    check_that_ctrl_c_stops_it_in_order(data_dir)
+
+
+def check_that_ctrl_c_stops_it_in_order(data_dir: Path) -> None:
+    """Start it again as in a terminal, whose Ctrl-C goes to every process of the foreground."""
+    store_log = data_dir / "logs" / "store.log"
+    finished = store_log.read_text().count("Finished server process")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tidegate_infra.cli", "up", "--data-dir", str(data_dir)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stderr is not None
+        said = [next(line for line in running.stderr if "Ctrl-C stops it" in line)]
+        pids = [m["pid"] for m in json.loads((data_dir / "stack.json").read_text())["processes"].values()]
+        os.killpg(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+        said += err.splitlines()
+    assert (running.returncode, out) == (130, "")
+    for name in ("kafka", *process.names()):
+        assert f"  {name:<10} stopped" in said
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    # In order: the store was asked to end, and not killed.
+    assert store_log.read_text().count("Finished server process") == finished + 1
