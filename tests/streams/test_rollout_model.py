@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.streams.drive import SECOND, START, Drive, rate, rollout
 
 from tidegate import codec
-from tidegate.records import DeploymentCommand, DeploymentStatus, Freeze, RolloutProgress, Step
+from tidegate.records import DeploymentCommand, DeploymentStatus, Freeze, RolloutProgress, Step, Variant
 from tidegate_streams.frozen import freeze, thaw
 from tidegate_streams.rollouts import freezes
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
@@ -17,6 +17,11 @@ SERVED = [
     for bp, gated in ((2_000, True), (6_000, False))
 ]
 MIRRORED = [Step(weight_bp=0, mirror_bp=step.weight_bp, min_calls=20, warmup_us=0) for step in SERVED]
+VARIANTS = [
+    Variant(name="march", role="baseline", request_model="a"),
+    Variant(name="june", role="candidate", request_model="b"),
+    Variant(name="july", role="candidate", request_model="c"),
+]
 STEPS = {"blue_green": SERVED[1:], "ab": SERVED[1:], "shadow": MIRRORED}
 
 specs = st.fixed_dictionaries(
@@ -27,16 +32,25 @@ specs = st.fixed_dictionaries(
         "dry_run": st.booleans(),
         "max_duration_us": st.sampled_from([90 * SECOND, 10_000 * SECOND]),
         "on_inconclusive": st.sampled_from(["hold", "rollback"]),
+        "variants": st.sampled_from([2, 3]).map(lambda n: VARIANTS[:n]),
     }
 )
 happenings = st.lists(
     st.one_of(
         st.tuples(st.just("apply"), specs),
-        st.tuples(st.just("act"), st.sampled_from(ACTIONS)),
+        st.tuples(
+            st.just("act"),
+            st.tuples(st.sampled_from(ACTIONS), st.sampled_from([None, None, "june", "july"])),
+        ),
         st.tuples(st.just("delete"), st.none()),
         st.tuples(
             st.just("serve"),
-            st.tuples(st.integers(1, 6), st.sampled_from([0.0, 1.0, 30.0]), st.sampled_from([0, 40, 400])),
+            st.tuples(
+                st.integers(1, 6),
+                st.sampled_from([0.0, 1.0, 30.0]),
+                st.sampled_from([0.0, 1.0, 30.0]),
+                st.sampled_from([0, 40, 400]),
+            ),
         ),
     ),
     min_size=1,
@@ -44,10 +58,10 @@ happenings = st.lists(
 )
 
 
-def serve(drive, panes, worse, calls):
+def serve(drive, panes, june, july, calls):
     state = drive.state
     for _ in range(panes):
-        arms = {"march": 0.05, "june": min(1.0, 0.05 * worse)}
+        arms = {"march": 0.05, "june": min(1.0, 0.05 * june), "july": min(1.0, 0.05 * july)}
         made = {
             name: VariantPane(calls=calls, rates={"error_rate": (calls, round(calls * bad))})
             for name, bad in arms.items()
@@ -63,7 +77,8 @@ def play(history, *, restarting):
         if kind == "apply":
             drive.spec(rollout(generation=generation, **planned(what)))
         elif kind == "act":
-            drive.act(what, generation=drive.state.spec.generation)
+            kind, target = what
+            drive.act(kind, target=target, generation=drive.state.spec.generation)
         elif kind == "delete":
             drive.delete()
         else:
@@ -74,7 +89,8 @@ def play(history, *, restarting):
 
 
 def planned(spec):
-    return {"metrics": [rate()], "steps": STEPS.get(spec["strategy"], SERVED)} | spec
+    several = {} if spec["strategy"] == "ab" else {"variants": VARIANTS[:2]}
+    return {"metrics": [rate()], "steps": STEPS.get(spec["strategy"], SERVED)} | spec | several
 
 
 FIRST = planned({"strategy": "canary"})
@@ -92,13 +108,16 @@ def test_what_must_always_hold(history):
     for before, command in zip([None, *commands], commands, strict=False):
         assert sum(weight.weight_bp for weight in command.weights) == 10_000
         plan = strategies[command.generation]
-        candidate = command.weights[1]
         if plan["strategy"] == "shadow":
-            assert candidate.weight_bp == 0
+            assert command.weights[0].weight_bp == 10_000
         frozen = freezes.until(plan.get("freezes", []), command.ts) is not None
         same = before is not None and before.generation == command.generation
-        grown = candidate.weight_bp > (before.weights[1].weight_bp if same else 0)
+        earlier = {one.variant: one.weight_bp for one in before.weights} if same else {}
+        grown = [one for one in command.weights[1:] if one.weight_bp > earlier.get(one.variant, 0)]
         assert not (frozen and grown), command.reason
+        dropped = before is not None and before.action == "drop"
+        given_up = {one for one, bp in earlier.items() if dropped and not bp}
+        assert not given_up.intersection(one.variant for one in grown), command.reason
         assert command.actor in ("tidegate", "ada", "grace", "specification")
         assert command.reason
     for progress in drive.of(RolloutProgress):
