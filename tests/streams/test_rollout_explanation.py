@@ -133,3 +133,15 @@ def test_it_says_how_much_evidence_counts_and_how_often_nothing_was_taken_for_so
     assert "divided by 1.2 to 2.5 (error_rate) and 1.8 (latency_us)" in "\n".join(
         lines(drive.state.plan, progress)
     )
+
+
+def test_odds_are_told_in_points_at_the_rate_of_the_baseline() -> None:
+    drive = Drive(rollout(metrics=[rate(), rate("evaluation.kind", increase_is="good")])).serve(panes=40)
+    [row] = [one for one in drive.progress.evidence if one.metric == "error_rate"]
+    p = row.value_baseline
+    low, high = (100 * (p * odds / (1 - p + p * odds) - p) for odds in (row.ci_low, row.ci_high))
+    said = lines(drive.state.plan, drive.progress)
+    assert [line for line in said if "points more" in line] == [
+        f"  error_rate, where march has {100 * p:.1f} %: june has {low:+.2g} to {high:+.2g} points more"
+    ]
+    assert low < 0 < high

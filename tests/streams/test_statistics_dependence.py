@@ -116,15 +116,15 @@ def _excesses(rng, effect, n):
 def test_tempering_is_seldom_by_less_than_the_design_effect_that_few_blocks_let_pass():
     rng = np.random.default_rng(54)
     found = np.array([blocks(rng, 3.0, 60).design_effect() for _ in range(600)])
-    assert binom.ppf(0.0005, 600, 0.05) <= (found < 3).sum() <= binom.ppf(0.9995, 600, 0.05)
+    assert binom.ppf(0.0005, 600, 0.2) <= (found < 3).sum() <= binom.ppf(0.9995, 600, 0.2)
 
 
 def test_what_is_known_of_it_comes_nearer_with_more_blocks():
     rng = np.random.default_rng(55)
     beyond = [blocks(rng, 3.0, n).design_effect() / 3 for n in (40, 4_000)]
-    assert beyond[1] == pytest.approx(1.05, abs=0.06)
+    assert beyond[1] == pytest.approx(1.02, abs=0.06)
     few = blocks(rng, 3.0, 40)
-    assert few.design_effect() > 1.4 * few.estimate()
+    assert few.design_effect() > 1.2 * few.estimate()
     assert blocks(rng, 0.2, 400).design_effect() == 1
 
 

@@ -21,8 +21,9 @@ from tidegate_streams.rollouts.verdicts import (
     MetricEvidence,
     comparisons,
 )
-from tidegate_streams.statistics import emix, means
+from tidegate_streams.statistics import emix, intervals, means
 from tidegate_streams.statistics.exceedances import ZERO
+from tidegate_streams.statistics.intervals import Effect
 from tidegate_streams.statistics.margins import SMALLEST_REFERENCE
 
 _EXPECTED = 2_000
@@ -53,7 +54,7 @@ def _row(state: State, new: str, metric: DecisionMetric, judgement: Judgement) -
     i = found.strongest
     level, counts, curve = tests[i].quantile, found.counts[i], found.curves[i]
     judged = counts.n_baseline > 0 and counts.n_candidate > 0
-    low, high = emix.interval(curve, alpha.promotion) if judged else (None, None)
+    odds = intervals.effect(curve, alpha.promotion, "odds", None) if judged else Effect(None, None, None)
     values = {name: _value(metric, state.totals.get(name, VariantPane()), level) for name in (base, new)}
     goes_on = state.state in LIVE and new in state.tried and not judgement.harmful
     log_e_rollback = found.log_e_rollback if judged else None
@@ -68,9 +69,9 @@ def _row(state: State, new: str, metric: DecisionMetric, judgement: Judgement) -
         events_candidate=counts.k_candidate if judged else None,
         value_baseline=values[base],
         value_candidate=values[new],
-        estimate=emix.estimate(curve) if judged else None,
-        ci_low=low,
-        ci_high=high,
+        estimate=odds.estimate,
+        ci_low=odds.low,
+        ci_high=odds.high,
         unit="odds_ratio",
         log_e_rollback=log_e_rollback,
         log_e_promotion=found.log_e_promotion if judged else None,

@@ -10,6 +10,7 @@ from tidegate_infra.cli.rollout_view import ENDED, legend, odds, shown, weights_
 from tidegate_streams.rollouts import freezes, words
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.variants import baseline, candidates, each_bp
+from tidegate_streams.statistics.intervals import restated
 
 
 class Condition(NamedTuple):
@@ -158,6 +159,7 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
     rows = [_numbers(metric, several=several) for metric in view["metrics"]]
     said += ["", *(f"  {line}" for line in table(rows, tuple(rows[0])))]
     said += ["", *(f"  {line}" for line in legend(view["metrics"])[1:])]
+    said += [f"  {line}" for line in _in_points(spec, progress)]
     said += ["", *(f"  {line}" for line in _limits(spec, progress))]
     said += ["  alpha_spent is the smallest alpha at which the metric alone would have done so by now."]
     said += ["", *(f"  {line}" for line in _noise(spec, progress))]
@@ -171,6 +173,18 @@ def _limits(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
         return
     yield f"A candidate's share goes to {base} when the weighted mean of its e_rollback reaches {reached}:"
     yield f"each of {len(candidates(spec))} has an even part of alpha {spec.alpha_rollback:g}."
+
+
+def _in_points(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
+    """Odds as people speak of them, which takes a rate of the baseline to speak at."""
+    rates = {one.name for one in spec.metrics if one.kind == "rate" and one.increase_is == "bad"}
+    for row in progress.evidence:
+        usual = row.value_baseline
+        ends = [restated(odds, "absolute", usual) for odds in (row.ci_low, row.ci_high)]
+        if row.metric in rates and usual is not None and None not in ends:
+            between = " to ".join(f"{100 * end:+.2g}" for end in ends if end is not None)
+            where = f"where {baseline(spec).name} has {words.share(usual)}"
+            yield f"{row.metric}, {where}: {row.candidate} has {between} points more"
 
 
 def _noise(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
