@@ -97,10 +97,7 @@ def pictures(figures: list[Figure]) -> list[Picture]:
                 Panel("one metric: rate of bad events, candidate's share of calls", of("G2", "share")),
                 Panel("latency, candidate's share of calls", of("G5", "share")),
                 Panel("candidate's share and the rate of both move", of("G8", "share")),
-                Panel(
-                    "calls of a session alike; tidegate with tempering, which the stream does not do yet",
-                    of("G9", "share"),
-                ),
+                Panel("calls of a session alike: how long it lasts, how much", of("G9", "share")),
             ],
         ),
         Picture(

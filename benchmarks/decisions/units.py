@@ -1,5 +1,6 @@
 """Users instead of calls: calls of a session resemble each other (G9); who gets which variant (G10)."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -9,13 +10,19 @@ from scipy.stats import chi2
 from benchmarks.decisions.figures import Figure, mean, share
 from benchmarks.decisions.looks import BLOCK, CALLS, LOOKS, first, log_mean
 from benchmarks.decisions.rates import HARM
+from tidegate_streams.partials import PANE_US
+from tidegate_streams.rollouts.halves import BLOCK_US
 from tidegate_streams.statistics import emix, sample_ratio
-from tidegate_streams.statistics.dependence import UnitSums, tempered
+from tidegate_streams.statistics.dependence import Excess, HalfSums, tempered
 from tidegate_streams.statistics.emix import Counts, Floats
 
 RATE, CALLS_A_SESSION = 0.05, 6
 SPREAD = 12
 """Strata over which the calls of a session spread: two minutes."""
+INDEPENDENT = 1e-9
+"""Correlation of calls that say nothing of each other."""
+DAY, PANES_A_BLOCK, HISTORIES = 8_640, BLOCK_US // PANE_US, 20
+"""Panes of a day; those of a block of halves; days, each of which many runs come after."""
 
 
 def sessions(rng: np.random.Generator, n: int, icc: float) -> tuple[Floats, Floats]:
@@ -44,32 +51,61 @@ class Strata:
         ]
 
 
-def counted(rng: np.random.Generator, icc: float, share_c: float) -> Floats:
+def counted(
+    rng: np.random.Generator,
+    icc: float,
+    share_c: float,
+    *,
+    looks: int = LOOKS,
+    spread: int = SPREAD,
+    worse: float = 1.0,
+) -> Floats:
     """Counts of one run, shape (looks, 4): every session's calls, in the strata where they end."""
-    n = LOOKS * CALLS // CALLS_A_SESSION
-    calls, rates = sessions(rng, n, icc)
-    candidate = np.repeat(rng.random(n) < share_c, calls)
-    begun = np.repeat(rng.integers(0, LOOKS, n), calls)
-    look = np.minimum(begun + rng.integers(0, SPREAD, len(begun)), LOOKS - 1)
-    bad = rng.random(len(begun)) < np.repeat(rates, calls)
+    calls, rates = sessions(rng, looks * CALLS // CALLS_A_SESSION, icc)
+    is_candidate = rng.random(len(calls)) < share_c
+    candidate = np.repeat(is_candidate, calls)
+    begun = np.repeat(rng.integers(0, looks, len(calls)), calls)
+    look = np.minimum(begun + rng.integers(0, spread, len(begun)), looks - 1)
+    bad = rng.random(len(begun)) < np.repeat(np.where(is_candidate, worse * rates, rates), calls)
     of = (~candidate, candidate, bad & ~candidate, bad & candidate)
-    return np.stack([np.bincount(look[who], minlength=LOOKS) for who in of], axis=1)
+    return np.stack([np.bincount(look[who], minlength=looks) for who in of], axis=1)
+
+
+def noticed(rng: np.random.Generator, icc: float, spread: int) -> float:
+    """Design effect that the stream knows after a day, from two halves of the baseline's sessions."""
+    excesses = [Excess.of(Counts(*row)) for row in counted(rng, icc, 0.5, looks=DAY, spread=spread).tolist()]
+    blocks = (sum(excesses[i : i + PANES_A_BLOCK], Excess()) for i in range(0, DAY, PANES_A_BLOCK))
+    return sum(map(HalfSums.of, blocks), HalfSums()).design_effect() or math.nan
+
+
+def _log_e(curve: Floats) -> Floats:
+    return log_mean(curve[:, 1:] - curve[:, :1])
 
 
 def g9(rng: np.random.Generator, runs: int) -> list[Figure]:
-    """False rollback where calls of a session resemble each other, tempered by what history says."""
-    figures, strata = [], Strata()
-    for icc in (0.1, 0.3):
-        calls, rates = sessions(rng, 50_000, icc)
-        effect = UnitSums.of(rng.binomial(calls, rates), calls).design_effect() or 1.0
+    """False rollback where calls of a session resemble each other, tempered as in the stream; the cost."""
+    figures, strata, alarm = [], Strata(), math.log(100)
+    for icc, spread in itertools.product((0.1, 0.3), (SPREAD, 60)):
+        effects = [noticed(rng, icc, spread) for _ in range(HISTORIES)]
         plain, allowed = [], []
-        for _ in range(runs):
-            curve = strata.of(counted(rng, icc, 0.5)).cumsum(axis=0)
-            for found, evidence in ((plain, curve), (allowed, tempered(curve, effect))):
-                found.append(bool((log_mean(evidence[:, 1:] - evidence[:, :1]) >= math.log(100)).any()))
-        case = f"A/A, sessions of correlation {icc}, design effect {effect:.2f}"
-        figures.append(share("G9", case, np.array(allowed), 0.01))
+        for run in range(runs):
+            curve = strata.of(counted(rng, icc, 0.5, spread=spread)).cumsum(axis=0)
+            plain.append(bool((_log_e(curve) >= alarm).any()))
+            allowed.append(bool((_log_e(tempered(curve, effects[run % HISTORIES])) >= alarm).any()))
+        case = f"A/A, sessions of {spread // 6} min, correlation {icc}"
+        figures.append(share("G9", f"{case}, design effect {np.mean(effects):.2f}", np.array(allowed), 0.01))
         figures.append(share("G9", case, np.array(plain), rule="calls as if independent"))
+    effects = [noticed(rng, INDEPENDENT, SPREAD) for _ in range(HISTORIES)]
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for run in range(runs):
+        curve = strata.of(counted(rng, INDEPENDENT, 0.5, worse=1.5)).cumsum(axis=0)
+        for is_tempered in found:
+            log_e = _log_e(tempered(curve, effects[run % HISTORIES]) if is_tempered else curve)
+            reached = np.flatnonzero(log_e >= alarm)
+            found[is_tempered].append(CALLS * (reached[0] + 1) if len(reached) else math.inf)
+    for is_tempered, rule in ((True, "tidegate"), (False, "calls as if independent")):
+        case = f"5% to 7.5%, independent calls{f', effect {np.mean(effects):.2f}' if is_tempered else ''}"
+        figures.append(mean("G9", case, np.array(found[is_tempered]), rule=rule))
     return figures
 
 
