@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import rich.progress
 from typer.testing import CliRunner
 
 from tidegate_infra.cli.app import app
@@ -200,6 +201,27 @@ def test_a_picture_needs_matplotlib_which_is_said_before_anything_is_read(
     result = run(rollout, tmp_path / "none.parquet", "--png", tmp_path / "p.png")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "pip install 'tidegate[plot]'" in result.stderr
+
+
+def test_a_terminal_is_shown_how_far_reading_and_looking_are(
+    rollout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, float]] = []
+
+    class Bar(rich.progress.Progress):
+        def update(self, task_id: Any, **changes: Any) -> None:
+            if changes.get("completed") is not None:
+                shown.append((self.tasks[task_id].description, changes["completed"]))
+
+    monkeypatch.setattr(rich.progress, "Progress", Bar)
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    file = history(tmp_path / "h.parquet", 0.02, 300)
+    assert run(rollout, file).exit_code == 6
+    for what in (str(file), "looks"):
+        shares = [share for name, share in shown if name == what]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+    assert len(shown) > 20
 
 
 def test_a_picture_shows_every_metric(rollout: Path, tmp_path: Path) -> None:

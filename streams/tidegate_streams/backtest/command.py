@@ -2,11 +2,11 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tidegate_streams.backtest.outcome import Outcome
     from tidegate_streams.backtest.pieces import Piece
     from tidegate_streams.backtest.tally import Tally
+
+T = TypeVar("T")
 
 app = noun("Say what a rollout would have done over events of the past.")
 
@@ -86,7 +88,8 @@ def backtest(
     start_us = _time(start, "--start")
     tally = Tally(spec, PriceBook.load(), _time(since, "--since"), _time(until, "--until"))
     for source in events:
-        with _progress(source, _pieces(source, tally, data_dir, context)) as pieces:
+        read = _pieces(source, tally, data_dir, context)
+        with _progress(source, read, lambda piece: piece.share) as pieces:
             for piece in pieces:
                 tally.refuse(piece.source, piece.refused)
                 tally.add(piece.source, piece.record, piece.events, piece.append_us)
@@ -104,9 +107,9 @@ def backtest(
     # Without anybody there is nobody who could resume it.
     spec = dataclasses.replace(spec, dry_run=spec.dry_run or is_any, paused=spec.paused and bool(actions))
     rows = drive.released(rows, as_if_assigned=is_any, asked={one.dimension for one in spec.filters})
-    outcome = Outcome.of(
-        spec, drive.decide(spec, rows, start_us=start_us, revision=revision, actions=actions)
-    )
+    decided = drive.decide(spec, rows, start_us=start_us, revision=revision, actions=actions)
+    with _progress("looks", decided, drive.share_of(rows)) as records:
+        outcome = Outcome.of(spec, records)
     if outcome.refusal:
         say(f"the stream would refuse this rollout: {outcome.refusal}")
     _say_what_is_not_named(drive.by_variant(rows), spec)
@@ -188,21 +191,21 @@ def _actions(
 
 
 @contextmanager
-def _progress(source: str, pieces: "Iterator[Piece]") -> "Iterator[Iterator[Piece]]":
-    """Show on a terminal how far the reading is."""
+def _progress(what: str, items: Iterator[T], share: Callable[[T], float | None]) -> Iterator[Iterator[T]]:
+    """Show on a terminal how far it is: `share` says it of an item, from 0 to 1, where it can."""
     if not sys.stderr.isatty():
-        yield pieces
+        yield items
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(source, total=1.0)
+        task = progress.add_task(what, total=1.0)
 
-        def shown() -> "Iterator[Piece]":
-            for piece in pieces:
-                yield piece
-                progress.update(task, completed=piece.share)
+        def shown() -> Iterator[T]:
+            for item in items:
+                yield item
+                progress.update(task, completed=share(item))
 
         yield shown()
 

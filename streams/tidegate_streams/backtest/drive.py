@@ -1,7 +1,7 @@
 """Partials to decisions: a journal as stage 1 would have written it, folded as stage 2 folds it."""
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -15,6 +15,7 @@ from tidegate.records import (
     PartialBatch,
     Rollout,
     RolloutAction,
+    RolloutProgress,
     SourceProgress,
 )
 from tidegate.series import DIMENSIONS, ROLLUPS, deployment_key
@@ -106,6 +107,19 @@ def last_pane_us(rows: Frames) -> int | None:
 def first_pane_us(rows: Frames) -> int | None:
     """Return when the first pane with events begins, in microseconds since the epoch; None without events."""
     return min((pane for frame in rows.values() for pane in frame["pane_us"].unique()), default=None)
+
+
+def share_of(rows: Frames) -> Callable[[Any], float | None]:
+    """Return what tells of a record of `decide` how much of these panes has been looked at, 0 to 1."""
+    first_us = first_pane_us(rows) or 0
+    whole_us = (last_pane_us(rows) or 0) + PANE_US - first_us
+
+    def share(record: Any) -> float | None:
+        if not isinstance(record, RolloutProgress) or record.watermark is None:
+            return None
+        return min(max((record.watermark - first_us) / whole_us, 0.0), 1.0)
+
+    return share
 
 
 def by_variant(rows: Frames) -> dict[str, int]:
