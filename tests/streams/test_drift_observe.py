@@ -148,3 +148,41 @@ def test_rows_of_minutes_become_samples_of_each_roll_up(journal):
     for metrics in found.values():
         assert metrics["error_rate"] == {ZERO: 17, 0: 3}
         assert sum(metrics["latency_us"].values()) == 20
+
+
+def mixed(n, shares, seed=3, start=0):
+    """Minutes of an app whose calls fall to two models by shares that may change."""
+    rng = np.random.default_rng(seed)
+    for i in range(start, start + n):
+        steady = int(rng.binomial(60, shares(i)))
+        parts = {GOOD: steady, BAD: 60 - steady}
+        yield (
+            START + i * MINUTE_US,
+            {one: {"error_rate": {ZERO: count}} for one, count in parts.items() if count},
+        )
+
+
+def test_another_mix_of_models_is_told_once_with_what_moved_and_ends_when_it_is_as_it_was():
+    policy = replace(QUICK, blocks=60)
+    told = run(State(policy), mixed(620, lambda i: 0.5 if i < 450 or i >= 540 else 0.8))
+    assert [(one.rollup, one.metric, one.kind, one.phase) for one in told] == [
+        ("app", "model_mix", "input", "started"),
+        ("app", "model_mix", "input", "ended"),
+    ]
+    first, last = told
+    assert first.changed_at == START + 450 * MINUTE_US
+    assert first.effect > policy.least_psi
+    assert {one.series for one in first.carriers} == {"openai/steady", "openai/changing"}
+    assert first.drift_id == last.drift_id
+    assert last.effect < policy.least_psi / 2
+    assert decode(encode(last), expect=DriftEvent) == last
+
+
+def test_a_mix_that_is_a_little_another_is_none_however_many_calls_say_so():
+    assert not run(State(QUICK), mixed(600, lambda i: 0.50 if i < 450 else 0.54))
+
+
+def test_a_mix_that_lasts_becomes_the_usual_one():
+    told = run(State(QUICK), mixed(900, lambda i: 0.5 if i < 450 else 0.8))
+    assert [one.phase for one in told] == ["started", "ended"]
+    assert told[1].ts >= START + (450 + 360) * MINUTE_US

@@ -30,6 +30,7 @@ def test_of_inputs_that_do_not_change_one_in_a_hundred_has_a_p_of_a_hundredth():
     assert 0 < (p < 0.01).mean() < 0.03
     assert (p < 0.1).mean() == pytest.approx(0.1, abs=0.05)
     assert index.max() < 0.1
+    assert np.mean([one.stretch for one in found]) == pytest.approx(1, abs=0.1)
 
 
 def test_volume_alone_is_no_drift_and_a_real_shift_is():
@@ -78,5 +79,5 @@ def test_bins_hold_all_observations_and_about_as_many_each():
 
 def test_one_window_is_worth_one_on_average_where_nothing_changed():
     p = (np.arange(20_000) + 0.5) / 20_000
-    worth = [math.exp(log_e(Distance(1.0, one, 10), 0.0)) for one in p.tolist()]
+    worth = [math.exp(log_e(Distance(1.0, one, 1.0, 10), 0.0)) for one in p.tolist()]
     assert 0.9 < np.mean(worth) <= 1

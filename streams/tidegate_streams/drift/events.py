@@ -9,6 +9,7 @@ from tidegate.metrics import find
 from tidegate.records import DriftCarrier, DriftEvent
 from tidegate.series import DIMENSIONS
 from tidegate_streams import histogram
+from tidegate_streams.drift.mix import Shift
 from tidegate_streams.drift.past import RATE_EDGES
 from tidegate_streams.drift.policy import Policy
 from tidegate_streams.drift.samples import Series
@@ -16,6 +17,8 @@ from tidegate_streams.drift.watch import Change
 from tidegate_streams.statistics.exceedances import ZERO, Histogram
 
 DETECTOR, VERSION = "e-detector", "1"
+MOST_CARRIERS = 5
+"""Sub-series that are named."""
 
 _SPEED = ("latency_us", "ttft_us", "tpot_us")
 _NANO = {"cost_usd": 1e-9}
@@ -90,6 +93,46 @@ def event(
         n_reference=change.usual.tally.n,
         n_current=change.n_since,
         carriers=carriers,
+    )
+
+
+def mix_event(series: Series, metric: str, shift: Shift) -> DriftEvent:
+    """Return the record of a mix that is another; its values are population stability indices.
+
+    Parameters
+    ----------
+    series, metric
+        What is made up of something, and of what.
+    shift
+        What is known of it.
+    """
+    dimensions: dict[str, Any] = dict(zip(DIMENSIONS, series.dimensions, strict=True))
+    return DriftEvent(
+        drift_id=drift_id(series, metric, shift.started_us),
+        version=shift.version,
+        phase=shift.phase,
+        ts=shift.at_us,
+        rollup=series.rollup,
+        **dimensions,
+        kind="input",
+        metric=metric,
+        unit="1",
+        detector="psi",
+        detector_version=VERSION,
+        reference_kind="rolling",
+        reference_from=shift.from_us,
+        reference_to=shift.to_us,
+        reference_value=0.0,
+        current_value=shift.psi,
+        effect=shift.psi,
+        effect_unit="psi",
+        log_e=shift.log_e,
+        average_run_length=shift.run_length,
+        changed_at=shift.changed_us,
+        ended_at=shift.at_us if shift.phase == "ended" else None,
+        n_reference=sum(shift.before.values()),
+        n_current=sum(shift.since.values()),
+        carriers=[DriftCarrier(series=name, share=share) for name, share in shift.carriers()[:MOST_CARRIERS]],
     )
 
 

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 
 from tidegate.metrics import find
 from tidegate.records import DriftCarrier, DriftEvent
-from tidegate.series import DIMENSIONS, ROLLUPS
-from tidegate_streams.drift.events import event
+from tidegate.series import DIMENSIONS, ROLLED_UP, ROLLUPS
+from tidegate_streams.drift import mix
+from tidegate_streams.drift.events import MOST_CARRIERS, event, mix_event
 from tidegate_streams.drift.policy import Policy
 from tidegate_streams.drift.samples import Samples, Series
 from tidegate_streams.drift.watch import Change, Watch, abandoned, step, watch
 from tidegate_streams.statistics.exceedances import Histogram
 
 PARTS = {"tenant": ("app",), "app": ("model", "prompt")}
-"""Roll-up -> the roll-ups whose series add up to one of it."""
+"""Roll-up -> the roll-ups whose series add up to one of it; of the first its mix is made."""
 
-MOST_CARRIERS, LEAST_SHARE = 5, 0.1
-"""Sub-series that are named, and the share of a change below which they are not."""
+LEAST_SHARE = 0.1
+"""Share of a change below which a sub-series is not named."""
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class State:
 
     policy: Policy = field(default_factory=Policy)
     watches: dict[Series, dict[str, Watch]] = field(default_factory=dict)
+    mixes: dict[Series, mix.Mix] = field(default_factory=dict)
     live: Counter[str] = field(default_factory=Counter)
     """Watches of each tenant."""
     unwatched: Counter[str] = field(default_factory=Counter)
@@ -59,7 +61,7 @@ def observe(state: State, minute_us: int, samples: Samples) -> list[DriftEvent]:
     list of DriftEvent
         What started, went on and ended, in the order of series and metrics.
     """
-    events = list(_forget(state, minute_us))
+    events = [*_forget(state, minute_us), *_mixes(state, minute_us, samples)]
     changed = []
     for series in sorted(samples):
         beside = _beside(state.policy, series, samples)
@@ -123,6 +125,10 @@ def _forget(state: State, minute_us: int) -> Iterator[DriftEvent]:
             state.live[series.of("tenant")] -= 1
         if not held:
             del state.watches[series]
+    for whole in [one for one, held in state.mixes.items() if held.seen_us < oldest_us]:
+        shift = mix.abandoned(state.mixes.pop(whole), minute_us)
+        if shift is not None:
+            yield mix_event(whole, f"{PARTS[whole.rollup][0]}_mix", shift)
 
 
 def _carriers(state: State, series: Series, metric: str, change: Change) -> list[DriftCarrier]:
@@ -131,10 +137,7 @@ def _carriers(state: State, series: Series, metric: str, change: Change) -> list
     for rollup in PARTS.get(series.rollup, ()):
         moved: dict[Series, float] = {}
         for part, held in state.watches.items():
-            is_part = part.rollup == rollup and all(
-                part.of(name) == series.of(name) for name in ROLLUPS[series.rollup]
-            )
-            if is_part and metric in held:
+            if part.rollup == rollup and metric in held and _whole(part, series.rollup) == series:
                 excess = held[metric].excess(change.edge, change.changed_us)
                 if excess * (change.share_since - change.share_before) > 0:
                     moved[part] = abs(excess)
@@ -144,6 +147,28 @@ def _carriers(state: State, series: Series, metric: str, change: Change) -> list
             if amount >= LEAST_SHARE * sum(moved.values())
         ]
     return sorted(carriers, key=lambda one: (-one.share, one.series))[:MOST_CARRIERS]
+
+
+def _mixes(state: State, minute_us: int, samples: Samples) -> Iterator[DriftEvent]:
+    """Look at what the calls of each app and tenant are made of."""
+    if state.policy.reference != "rolling":
+        return
+    calls: dict[Series, dict[str, int]] = {}
+    for part in sorted(samples):
+        for whole in (_whole(part, rollup) for rollup, parts in PARTS.items() if part.rollup == parts[0]):
+            shares = calls.setdefault(whole, {})
+            shares[_place(part, whole)] = sum(samples[part].get("error_rate", {}).values())
+    for whole, shares in calls.items():
+        one = state.mixes.setdefault(whole, mix.Mix())
+        shift = mix.step(one, state.policy, minute_us, shares, state.live[whole.of("tenant")])
+        if shift is not None:
+            yield mix_event(whole, f"{PARTS[whole.rollup][0]}_mix", shift)
+
+
+def _whole(part: Series, rollup: str) -> Series:
+    """Series of a coarser roll-up that another is part of."""
+    kept = zip(DIMENSIONS, part.dimensions, strict=True)
+    return Series(rollup, tuple(value if name in ROLLUPS[rollup] else ROLLED_UP for name, value in kept))
 
 
 def _place(part: Series, whole: Series) -> str:

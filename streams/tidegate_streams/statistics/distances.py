@@ -42,12 +42,15 @@ class Distance(NamedTuple):
         Population stability index, less what chance alone adds to it on average; at least 0.
     p
         Probability of an index as large, or larger, where nothing has changed.
+    stretch
+        The index over what chance lets it be on average: 1 where nothing has changed.
     bins
         That were compared.
     """
 
     psi: float
     p: float
+    stretch: float
     bins: int
 
 
@@ -90,7 +93,8 @@ def distance(
     index = sum(_term(p, q, m, n) for p, q in pairs)
     scale = design_effect * (1 / n + 1 / m)
     freedom = len(pairs) - 1
-    return Distance(max(index - scale * freedom, 0.0), _survival(index / scale, freedom), len(pairs))
+    p, stretch = _survival(index / scale, freedom), index / (scale * freedom)
+    return Distance(max(index - scale * freedom, 0.0), p, stretch, len(pairs))
 
 
 def binned(reference: Histogram, *others: Histogram) -> Iterable[dict[str, int]]:
