@@ -1,5 +1,6 @@
 """Files of channels: what is right becomes a channel, what is wrong is named with its place, all at once."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tidegate_consumers.notify.channel import Channel
 from tidegate_consumers.notify.file import FileError, load, parse
+from tidegate_consumers.notify.kinds import KINDS
 from tidegate_infra.settings import Settings
 
 HEAD = "apiVersion: tidegate/v1\nkind: Channels\nchannels:\n"
@@ -155,3 +157,16 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read: No such file"):
         load(tmp_path / "channels.yaml", Settings())
+
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "channels.md"
+
+
+def test_the_examples_of_the_documentation_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TEAMS_URL", "SMTP_PASSWORD"):
+        monkeypatch.setenv(name, "https://office.example/x")
+    for name in ("HOOK_SECRET", "HOOK_OLD_SECRET"):
+        monkeypatch.setenv(name, "whsec_" + "A" * 32)
+    whole, *each = re.findall(r"^```yaml\n(.*?)^```$", EXAMPLES.read_text(), re.DOTALL | re.MULTILINE)
+    assert [one.name for one in parse(whole, "x", Path(), Settings())] == ["team", "on-call"]
+    assert {one.kind for text in each for one in read(text).values()} == set(KINDS)
