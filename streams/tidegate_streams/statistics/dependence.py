@@ -5,10 +5,9 @@ less than ten witnesses. The *design effect* is the variance of a rate over what
 calls; a curve divided by it (*tempered*) is as steep as so much less evidence, so that its e-values err as
 seldom as those of independent calls.
 
-Two ways to know it, both from traffic that serves one variant (A/A): moments of the calls and bad events of
-each unit (`UnitSums`), or the spread of differences between random halves of the units (`HalfSums`), which
-needs no unit to be followed. Never take it from the rollout that it is to judge: a harmful candidate changes
-it.
+It is known from traffic that serves one variant (A/A), by the spread of differences between random halves of
+the units, which needs no unit to be followed. Never take it from the rollout that it is to judge: a harmful
+candidate changes it.
 
 Assumptions and limits: tempering is right for many units, none of which dominates (it matches mean and
 variance, not the exact law), and for history that resembles what comes. It lies with fewer than some hundred
@@ -18,8 +17,7 @@ the word of noise.
 References
 ----------
 J. N. K. Rao, A. J. Scott, "A simple method for the analysis of clustered binary data", Biometrics 48, 1992,
-section 2: the ratio estimator's variance over the binomial one. W. G. Cochran, "Sampling techniques", 3rd
-edition, 1977, section 6.3 (variance of a ratio). F. E. Satterthwaite, "An approximate distribution of
+section 2 (design effects, and dividing by them). F. E. Satterthwaite, "An approximate distribution of
 estimates of variance components", Biometrics Bulletin 2, 1946 (blocks of unequal weight). E. B. Wilson, M. M.
 Hilferty, "The distribution of chi-square", PNAS 17, 1931.
 """
@@ -28,76 +26,14 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
 from tidegate.errors import InvariantBroken
 from tidegate_streams.statistics.emix import Counts, Floats
 
-FEWEST_UNITS = 100
 FEWEST_BLOCKS = 30
 """With which the standard error of a design effect from halves is a quarter of it."""
 
 _LIKELY = 0.842
 """Standard deviations that a normal variable is below with probability 0.8."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnitSums:
-    """Moments of many units; those of two sets of units add up.
-
-    Parameters
-    ----------
-    units
-        How many.
-    bad, calls
-        Bad events and calls, over all units.
-    bad_squared, bad_times_calls, calls_squared
-        Sums over units of bad events squared, of bad events times calls, and of calls squared.
-    """
-
-    units: int = 0
-    bad: int = 0
-    calls: int = 0
-    bad_squared: int = 0
-    bad_times_calls: int = 0
-    calls_squared: int = 0
-
-    @classmethod
-    def of(cls, bad: npt.ArrayLike, calls: npt.ArrayLike) -> Self:
-        """Sums of units that are complete.
-
-        Parameters
-        ----------
-        bad, calls
-            Bad events and calls of each unit, shape (units,), whole numbers.
-        """
-        y, m = np.asarray(bad), np.asarray(calls)
-        if y.shape != m.shape or not (np.isfinite(y) & np.isfinite(m) & (y >= 0) & (y <= m)).all():
-            raise InvariantBroken("units have more bad events than calls, or counts that are no numbers")
-        y, m = y.astype(np.int64).ravel(), m.astype(np.int64).ravel()
-        return cls(len(m), int(y.sum()), int(m.sum()), int(y @ y), int(y @ m), int(m @ m))
-
-    def __add__(self, other: "UnitSums") -> "UnitSums":
-        return UnitSums(
-            self.units + other.units,
-            self.bad + other.bad,
-            self.calls + other.calls,
-            self.bad_squared + other.bad_squared,
-            self.bad_times_calls + other.bad_times_calls,
-            self.calls_squared + other.calls_squared,
-        )
-
-    def design_effect(self) -> float | None:
-        """Variance of the rate over that of independent calls, at least 1; None while it cannot be known.
-
-        That is with fewer than `FEWEST_UNITS` units, or without both good and bad events.
-        """
-        if self.units < FEWEST_UNITS or not 0 < self.bad < self.calls:
-            return None
-        rate = self.bad / self.calls
-        between = self.bad_squared - 2 * rate * self.bad_times_calls + rate**2 * self.calls_squared
-        return max(1.0, between / (rate * (1 - rate) * self.calls))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ candidate of equal cost was shown as cheaper in 9.8 % of 500 runs where 5 % were
 which is exact.
 
 Assumptions: observations are independent, with finite variance that differs between variants but not much
-between strata. Outcomes of units that make many calls want sums of units here instead of calls.
+between strata. Outcomes of units that make many calls want `dependent`.
 
 References
 ----------
