@@ -44,11 +44,14 @@ def store(migrated: None, settings: Settings) -> Iterator[Client]:
         yield connection
 
 
-def insert(store: Client, event_id: str, tenant: str = "acme", table: str = "calls", **values: str) -> None:
+def insert(
+    store: Client, event_id: str, tenant: str = "acme", table: str = "calls", token: str = "", **values: str
+) -> None:
     columns = ", ".join(values)
     store.command(
         f"INSERT INTO {table} (event_id, tenant, {columns}) "
-        f"SELECT '{event_id}', '{tenant}', {', '.join(values.values())}"
+        f"SELECT '{event_id}', '{tenant}', {', '.join(values.values())}",
+        settings={"insert_deduplication_token": token},
     )
 
 
@@ -58,13 +61,17 @@ def ids(store: Client, table: str) -> set[str]:
 
 def test_the_statements_of_the_page_do_what_it_says(store: Client) -> None:
     may = {"ts": "'2026-05-01 12:00:00'", "append_ts": "now()"}
-    insert(store, "damaged", **may)
+    insert(store, "damaged", token="of the damaged", **may)
     [[part, path]] = store.query(PARTS).result_rows
     os.truncate(Path(path) / "data.bin", 0)
     store.command("DETACH TABLE calls SYNC")
     store.command("ATTACH TABLE calls")
     finding = checkup._parts(store)
     assert (finding.verdict, part in finding.words) == ("warn", True)
+
+    # By its token alone it would not come back.
+    insert(store, "damaged", token="of the damaged", **may)
+    assert ids(store, "calls") == set()
 
     insert(store, "may", **may)
     insert(store, "may", table="feedback", **may)
@@ -80,8 +87,9 @@ def test_the_statements_of_the_page_do_what_it_says(store: Client) -> None:
     for statement in statements():
         store.command(re.sub(r"(?<='broken-on-start_)\w+", part, statement))
 
+    insert(store, "damaged", token="of the damaged", **may)
     replayed = {"replayed of acme", "replayed of beta"}
-    assert ids(store, "calls") == {"old of beta", "of another", *replayed}
+    assert ids(store, "calls") == {"damaged", "old of beta", "of another", *replayed}
     assert ids(store, "call_bodies") == {"of another"}
     assert ids(store, "feedback") == {"june"}
     assert store.query(SET_ASIDE).result_rows == []
