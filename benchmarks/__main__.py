@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS = ("emit", "stage1", "sink", "recovery")
+BENCHMARKS = ("emit", "stage1", "sink", "recovery", "decision_latency")
 
 
 def main() -> int:
