@@ -292,3 +292,15 @@ def test_metrics_show_tests_alarms_and_the_largest_design_effect_by_family():
     assert shown("self_tests", metric="evaluation.", what="alarms") == 2
     assert 4 < shown("design_effect", metric="evaluation.") < 5
     assert shown("design_effect", metric="error_rate") is None
+
+
+def test_a_replay_of_a_shortened_journal_takes_the_design_effects_that_were_published(journal):
+    made = journal()
+    message = made.rollout(codec.encode(chat()))
+    [command] = [one for one in fold.apply(fold.State(0), 5, message) if isinstance(one, DeploymentCommand)]
+    told = replace(command, evidence=[replace(row, design_effects=[3.0]) for row in command.evidence])
+    for past, expected in ((command, []), (told, [3.0])):
+        state = fold.State(0, pasts={"acme/prod/chat": Past(commands={1: past})})
+        [again] = [one for one in fold.apply(state, 5, message) if isinstance(one, DeploymentCommand)]
+        assert again.evidence[0].design_effects == expected
+    assert again.command_id == command.command_id
