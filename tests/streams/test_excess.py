@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from tidegate.records import DecisionMetric
+from tidegate_streams.rollouts.comparing import MetricEvidence, after
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.rollouts.verdicts import MetricEvidence, after, judge
+from tidegate_streams.rollouts.verdicts import judge
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts
 from tidegate_streams.statistics.excess import log_factors

@@ -7,9 +7,9 @@ import pytest
 from tests.streams.drive import Drive, latency, rate, rollout
 
 from tidegate_streams import histogram
-from tidegate_streams.rollouts import verdicts
+from tidegate_streams.rollouts import comparing
+from tidegate_streams.rollouts.comparing import MetricEvidence
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
-from tidegate_streams.rollouts.verdicts import MetricEvidence
 
 COST = latency(min_n=0)
 
@@ -112,5 +112,5 @@ def test_scores_of_an_evaluation_have_a_mean_between_their_bounds():
 
 def test_strata_that_show_one_variant_only_have_no_mean():
     only = pane(np.array([5, 6, 7]))
-    found = verdicts.after(MetricEvidence.none(COST), COST, only, VariantPane(), VariantPane())
+    found = comparing.after(MetricEvidence.none(COST), COST, only, VariantPane(), VariantPane())
     assert not found.means.any()

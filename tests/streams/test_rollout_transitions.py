@@ -10,11 +10,12 @@ from tests.streams.drive import START, Drive, action, rate, reached, rollout
 
 from tidegate.records import DeploymentStatus, Freeze, Step, Variant
 from tidegate_streams.rollouts import machine
+from tidegate_streams.rollouts.comparing import MetricEvidence, after
 from tidegate_streams.rollouts.findings import finding_of
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.transitions import ACTIONS, FINISHED, LIVE, MOVING, NEW, STATES, TRANSITIONS
-from tidegate_streams.rollouts.verdicts import Judgement, MetricEvidence, after
+from tidegate_streams.rollouts.verdicts import Judgement
 
 OF_SPECIFICATIONS = ("start", "start_paused", "start_frozen", "superseded", "deleted")
 OF_LOOKS = {event for _, event in TRANSITIONS} - {*ACTIONS, *OF_SPECIFICATIONS}

@@ -6,8 +6,9 @@ import pytest
 
 from tidegate.records import DecisionMetric
 from tidegate_streams.histogram import bucket
+from tidegate_streams.rollouts.comparing import MetricEvidence, after, comparisons
 from tidegate_streams.rollouts.strata import VariantPane
-from tidegate_streams.rollouts.verdicts import MetricEvidence, after, comparisons, judge
+from tidegate_streams.rollouts.verdicts import judge
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts
 

@@ -4,7 +4,12 @@
 ``split``         whether users fell to the variants as they were asked to
 ``silence``       metrics that are measured no longer, or never well
 ``reference``     the past hour of each variant, which thresholds and margins are taken from
-``verdicts``      strata -> evidence per metric -> pass, fail, inconclusive, error or skipped
+``variants``      what is compared with what, at which shares and alphas
+``filters``       which calls may decide
+``tolerance``     margins of single steps
+``comparing``     strata -> evidence per metric
+``gathering``     strata -> all that is remembered of them
+``verdicts``      evidence -> pass, fail, inconclusive, error or skipped
 ``transitions``   the table: (state, event) -> state and command
 ``soundness``     which specifications cannot run
 ``strategies``    canary, blue-green and others: what they ask of steps, and what ends them
@@ -14,8 +19,9 @@
 ``following``     what an event leads to
 ``actions``       what people ask for
 ``freezes``       the times in which nothing advances
-``outputs``       the records: commands, evidence, progress, alerts, refusals
-``reasons``, ``words``   the same in sentences
+``outputs``       the records: commands, progress, alerts, refusals
+``evidence``      what each metric says of each candidate, for all of them
+``reasons``, ``refusals``, ``words``   the same in sentences
 ``state``         what is remembered of a deployment
 
 All of it is pure: data in, data out, no clock.

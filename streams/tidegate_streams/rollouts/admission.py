@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 
 from tidegate.records import DecisionMetric, Rollout
-from tidegate_streams.rollouts import verdicts, words
+from tidegate_streams.rollouts import comparing, words
+from tidegate_streams.rollouts.comparing import Comparison
 from tidegate_streams.rollouts.halves import Effects
 from tidegate_streams.rollouts.reference import BLOCK_US, Reference
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.strategies import STRATEGIES
 from tidegate_streams.rollouts.variants import FULL_BP, alphas, baseline, candidates, each_bp
-from tidegate_streams.rollouts.verdicts import Comparison
 from tidegate_streams.statistics import emix, forecast
 from tidegate_streams.statistics.dependence import tempered
 from tidegate_streams.statistics.emix import Floats
@@ -95,7 +95,7 @@ def _problem(
     shares = [each_bp(spec, number) / FULL_BP for number in range(len(spec.steps))]
     others = len(candidates(spec)) - 1
     most: float = 0
-    for i, comparison in enumerate(verdicts.comparisons(metric)):
+    for i, comparison in enumerate(comparing.comparisons(metric)):
         growths = [_growth(metric, comparison, past, share, 1 - others * share) for share in shares]
         stages = [
             Stage(length, tempered(growth, effects[i]) if effects else growth)
@@ -126,8 +126,8 @@ def _growth(
         n, edge = sum(counts.values()), threshold(counts, test.quantile)
         if n < LEAST_OBSERVATIONS or edge is None:
             return None
-        edge = verdicts.safe_edge(test.direction, counts, edge)
-        rates = above(counts, edge) / n, above(counts, verdicts.edges(metric, test.direction, edge)[1]) / n
+        edge = comparing.safe_edge(test.direction, counts, edge)
+        rates = above(counts, edge) / n, above(counts, comparing.edges(metric, test.direction, edge)[1]) / n
     else:
         n, bad = past.rates.get(metric.name, (0, 0))
         usual = reference_rate(n, bad)

@@ -8,19 +8,13 @@ import numpy as np
 from tidegate.records import DecisionMetric, Evidence
 from tidegate_streams import histogram
 from tidegate_streams.rollouts import outlook, silence, words
+from tidegate_streams.rollouts.comparing import HISTOGRAM_SCALE, Comparison, MetricEvidence, comparisons
 from tidegate_streams.rollouts.state import State
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.tolerance import in_step, tolerated
 from tidegate_streams.rollouts.transitions import LIVE
 from tidegate_streams.rollouts.variants import alphas, baseline
-from tidegate_streams.rollouts.verdicts import (
-    HISTOGRAM_SCALE,
-    Comparison,
-    Judgement,
-    Judgements,
-    MetricEvidence,
-    comparisons,
-)
+from tidegate_streams.rollouts.verdicts import Judgement, Judgements
 from tidegate_streams.statistics import emix, intervals, means
 from tidegate_streams.statistics.exceedances import ZERO
 from tidegate_streams.statistics.intervals import Effect

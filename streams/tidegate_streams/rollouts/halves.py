@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from tidegate.records import DecisionMetric, Rollout
+from tidegate_streams.rollouts.comparing import comparisons
 from tidegate_streams.rollouts.strata import Strata, VariantPane, strata_of
 from tidegate_streams.rollouts.variants import baseline
-from tidegate_streams.rollouts.verdicts import comparisons
 from tidegate_streams.rollups import Frames
 from tidegate_streams.statistics import combination, emix
 from tidegate_streams.statistics.dependence import Excess, HalfSums, tempered

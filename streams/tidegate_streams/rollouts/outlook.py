@@ -2,8 +2,8 @@
 
 from tidegate.records import DecisionMetric, Rollout
 from tidegate_streams.rollouts import words
+from tidegate_streams.rollouts.comparing import MetricEvidence
 from tidegate_streams.rollouts.variants import alphas
-from tidegate_streams.rollouts.verdicts import MetricEvidence
 from tidegate_streams.statistics import combination, forecast
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from tidegate.errors import InvariantBroken
 from tidegate.records import Alert, Rollout, RolloutAction
+from tidegate_streams.rollouts.comparing import MetricEvidence
 from tidegate_streams.rollouts.halves import Halves
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.split import Split
 from tidegate_streams.rollouts.strata import VariantPane
 from tidegate_streams.rollouts.variants import candidates
-from tidegate_streams.rollouts.verdicts import MetricEvidence
 
 
 class Counting(NamedTuple):
