@@ -1,6 +1,7 @@
 """Rollouts: what the strata of a deployment say, and what is done about it.
 
 ``strata``        merged release rows -> counts and histograms per stratum and variant
+``ripening``      when ratings are compared, and with which
 ``split``         whether users fell to the variants as they were asked to
 ``silence``       metrics that are measured no longer, or never well
 ``reference``     the past hour of each variant, which thresholds and margins are taken from
