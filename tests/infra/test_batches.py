@@ -276,6 +276,53 @@ def test_text_that_is_no_utf_8_is_judged_alike_by_who_reads_its_field_and_who_do
         assert "ab\ufffdcde" in row[field] or (row[field] == "other" and field in CLOSED[name]), field
 
 
+WORDS = b"\x04\x08abcd\x08efgh\x00"
+"""Two words as an array without a length in bytes."""
+
+# Where the words can be read, nobody needs their length.
+BLOCKS = {
+    "a true length": (b"\x03\x14\x08abcd\x08efgh\x00", True),
+    "a length of one byte too many": (b"\x03\x16\x08abcd\x08efgh\x00", True),
+    "a length of no byte": (b"\x03\x00\x08abcd\x08efgh\x00", True),
+    "a length below nothing": (b"\x03\x13\x08abcd\x08efgh\x00", True),
+    "a true length of words that are longer": (b"\x03\x14\x40abcd\x40efgh\x00", False),
+    "a true length of more words": (b"\x07\x14\x08abcd\x08efgh\x00", False),
+}
+
+
+def lying(record: LLMCall | Feedback | Evaluation) -> list[tuple[str, bytes, bool]]:
+    """What is damaged, the bytes, and whether they count after all."""
+    whole = codec.encode(replace(record, tags=["abcd", "efgh"]))
+    assert WORDS in whole
+    made = [(what, whole.replace(WORDS, block), counts) for what, (block, counts) in BLOCKS.items()]
+    if isinstance(record, LLMCall):
+        cost = Decimal(int.from_bytes(b"abcdefg")).scaleb(-9)
+        large = codec.encode(replace(record, http_status=2**31 - 1, reported_cost_usd=cost))
+        made += [
+            ("33 bits", large.replace(b"\xfe\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x40"), False),
+            ("a long decimal", large.replace(b"\x0eabcdefg", b"\x22abcdefghijklmnopq"), False),
+        ]
+        assert all(value != large for _, value, _ in made)
+    return made
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [(CALL, CALL_COLUMNS), (FEEDBACK, FEEDBACK_COLUMNS), (EVALUATION, EVALUATION_COLUMNS)],
+    ids=lambda value: type(value).__name__,
+)
+def test_damage_is_judged_alike_by_who_reads_its_field_and_who_does_not(
+    record: LLMCall | Feedback | Evaluation, columns: tuple[str, ...], slow: bool
+) -> None:
+    damaged = lying(record)
+    values = messages([value for _, value, _ in damaged], first=0)
+    for part in (columns, None):
+        batch = decode_batch(values, type(record).__name__, part, slow=slow)
+        counted = [damaged[offset][0] for offset in batch.frame["_offset"]]
+        assert counted == [what for what, _, counts in damaged if counts], part
+
+
 def test_an_end_of_stream_stands_apart() -> None:
     end = EndOfStream(run_id="r", ts=9)
     batch = decode_batch(messages([codec.encode(PLAIN), codec.encode(end), codec.encode(PLAIN)]))

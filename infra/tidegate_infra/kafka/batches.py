@@ -2,10 +2,12 @@
 
 A record that can be read must also hold what the contract asks (`rules`), so that every reader counts the
 same ones, whichever fields they ask for: text of an event that is no UTF-8 is refused where a rule reads it,
-and mended elsewhere. A block with a corrupt datum is halved until little of it is left, and only that is read
-one record at a time, by another decoder; what fails there alone is refused. Both ways give the same rows.
+and mended elsewhere; what only its reader could find broken everybody reads. A block with a corrupt datum is
+halved until little of it is left, and only that is read one record at a time, by another decoder; what fails
+there alone is refused. Both ways give the same rows.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +27,9 @@ BLOCK = 8_192
 
 ALONE = 64
 """A broken block of at most so many records is read one by one."""
+
+_BODIES = "content"
+"""The only field too large to be read for a judgement."""
 
 _RECORDS = {record.__name__: record for record in RECORDS.values()}
 
@@ -95,7 +100,8 @@ def decode_batch(
     record
         Name of the record that belongs there.
     columns
-        Fields to decode; all when not given. Of the others only the lengths are looked at.
+        Fields to decode; all when not given. Of the others only the lengths are looked at; of bodies that
+        lets a number of over 32 bits pass.
     slow
         Decode each record alone, with the decoder that no bytes can crash: for a range whose first try did
         not come to an end.
@@ -106,7 +112,7 @@ def decode_batch(
     """
     reader = versions.latest(_RECORDS[record])
     wanted = list(columns) if columns is not None else [f["name"] for f in reader.source["fields"]]
-    needed = list(dict.fromkeys([*wanted, *rules.columns(record)]))
+    needed = list(dict.fromkeys([*wanted, *rules.columns(record), *(_judged(record) if ruled else ())]))
     decoder = _Decoder(messages, reader, needed, registry, slow)
     decoder.read()
     frames = decoder.frames or [pl.DataFrame(schema=blocks.schema_of(reader, needed))]
@@ -126,6 +132,29 @@ def decode_batch(
         decoder.ends,
         decoder.alone,
     )
+
+
+@functools.cache
+def _judged(record: str) -> tuple[str, ...]:
+    """Fields of an event that whoever passes over them could take for sound where their reader does not."""
+    if not rules.columns(record):
+        return ()
+    fields = versions.latest(_RECORDS[record]).source["fields"]
+    return tuple(field["name"] for field in fields if field["name"] != _BODIES and _is_judged(field["type"]))
+
+
+def _is_judged(schema: Any) -> bool:
+    """Whether a type may be broken although its length is right, or its length wrong although it is sound."""
+    match schema:
+        case "int" | {"type": "array"} | {"logicalType": "decimal"}:
+            return True
+        case {"type": "record", "fields": fields}:
+            return any(_is_judged(field["type"]) for field in fields)
+        case [*branches]:
+            return any(_is_judged(branch) for branch in branches)
+        case {"type": inner}:
+            return _is_judged(inner)
+    return False
 
 
 def _broken(frame: pl.DataFrame, messages: Sequence[Message], record: str) -> pl.DataFrame:
