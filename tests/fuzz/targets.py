@@ -216,6 +216,9 @@ class _NoEngine:
     def kill(self, mark: str = "") -> None:
         pass
 
+    def lost_writes(self) -> int:
+        return 0
+
 
 _SERVER = Server(
     cast("Engine", _NoEngine()),
