@@ -136,7 +136,10 @@ def test_it_says_how_much_evidence_counts_and_how_often_nothing_was_taken_for_so
 
 
 def test_odds_are_told_in_points_at_the_rate_of_the_baseline() -> None:
-    drive = Drive(rollout(metrics=[rate(), rate("evaluation.kind", increase_is="good")])).serve(panes=40)
+    metrics = [rate(), rate("evaluation.kind", increase_is="good"), latency()]
+    slow = {700: 300, 760: 100}
+    drive = Drive(rollout(metrics=metrics)).serve(panes=40, histograms={"latency_us": slow})
+    assert drive.progress.evidence[2].value_baseline > 1
     [row] = [one for one in drive.progress.evidence if one.metric == "error_rate"]
     p = row.value_baseline
     low, high = (100 * (p * odds / (1 - p + p * odds) - p) for odds in (row.ci_low, row.ci_high))

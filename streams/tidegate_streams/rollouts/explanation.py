@@ -180,8 +180,10 @@ def _in_points(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
     rates = {one.name for one in spec.metrics if one.kind == "rate" and one.increase_is == "bad"}
     for row in progress.evidence:
         usual = row.value_baseline
+        if row.metric not in rates or usual is None:
+            continue
         ends = [restated(odds, "absolute", usual) for odds in (row.ci_low, row.ci_high)]
-        if row.metric in rates and usual is not None and None not in ends:
+        if None not in ends:
             between = " to ".join(f"{100 * end:+.2g}" for end in ends if end is not None)
             where = f"where {baseline(spec).name} has {words.share(usual)}"
             yield f"{row.metric}, {where}: {row.candidate} has {between} points more"
