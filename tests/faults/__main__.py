@@ -92,7 +92,7 @@ def _verdict(path: Path) -> list[str]:
 
 
 def table(histories: Sequence[Path]) -> str:
-    """Say of every kind of fault how often it struck, in how many runs, and in how many with violations."""
+    """Say of every kind how often it struck, in how many runs, and in how many with violations: Markdown."""
     struck: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     bad: Counter[str] = Counter()
@@ -110,9 +110,11 @@ def table(histories: Sequence[Path]) -> str:
         runs.update(set(faults))
         if any(line["what"] == "violation" for line in lines):
             bad.update(set(faults))
-    rows = [f"{'fault':10} {'struck':>6} {'runs':>5} {'runs with violations':>21}"]
-    rows += [f"{kind:10} {struck[kind]:6} {runs[kind]:5} {bad[kind]:21}" for kind in KINDS]
-    rows.append(f"{'all':10} {struck.total():6} {sums['runs']:5}")
+            sums["bad runs"] += 1
+    rows = ["| fault | struck | runs | runs with violations |", "|---|---:|---:|---:|"]
+    rows += [f"| {kind} | {struck[kind]} | {runs[kind]} | {bad[kind]} |" for kind in KINDS]
+    rows.append(f"| all | {struck.total()} | {sums['runs']} | {sums['bad runs']} |")
+    rows.append("")
     rows.append(
         f"{sums['stored']} events to be stored, {sums['alone']} of them ratings whose call had to be looked "
         f"up, {sums['duplicates']} duplicates, {sums['dead']} dead letters; {sums['points']} of "
