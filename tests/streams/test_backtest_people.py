@@ -5,8 +5,9 @@ import itertools
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
-from tests.streams.test_backtest_command import MINUTE, T0, history
+from tests.streams.test_backtest_command import MINUTE, T0, history, run
 from tests.streams.test_backtest_command import rollout as rollout  # a fixture
 
 from tidegate import codec
@@ -17,7 +18,8 @@ from tidegate_infra.kafka import topics
 from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.prices import PriceBook
 from tidegate_infra.settings import Settings
-from tidegate_streams.backtest import drive, files, people
+from tidegate_streams.backtest import command as backtest
+from tidegate_streams.backtest import drive, files, log, people
 from tidegate_streams.backtest.outcome import Outcome
 from tidegate_streams.backtest.tally import Tally
 from tidegate_streams.rollouts.transitions import FINISHED, TRANSITIONS
@@ -78,6 +80,29 @@ def test_a_person_may_end_it(what: str, rollout: Path, tmp_path: Path) -> None:
     assert (outcome.decision.action, outcome.decision.actor_kind) == (what, "human")
     assert outcome.exit_code == {"promote": 0, "rollback": 1, "abort": 6}[what]
     assert outcome.decision.reason in outcome.lines()[-1 - len(outcome.decision.evidence) - 1]
+
+
+def test_over_kafka_the_command_does_what_people_did_where_calls_count_as_recorded(
+    rollout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = {"assignment_reason": pl.lit("split"), "assignment_revision": pl.lit(3)}
+    file = history(tmp_path / "h.parquet", 0.02, **split)
+    stand_ins = {"tenant": "acme", "environment": "prod", "app": "chat", "variant": "default"}
+    asked = []
+
+    def did(*arguments: object) -> list[RolloutAction]:
+        asked.append(arguments[1:])
+        return [action("rollback", T0 + 5_000_000)]
+
+    monkeypatch.setattr(backtest, "settings_of", lambda *_: None)
+    monkeypatch.setattr(log, "read", lambda *_: files.read(file, stand_ins))
+    monkeypatch.setattr(people, "read", did)
+    result = run("-f", rollout, "--events", "kafka", "--revision", 3, "--until", T0 + MINUTE)
+    assert result.exit_code == 1
+    assert "ann asked to rollback: the moon is full" in result.stderr
+    assert asked == [(KEY, 3, 0, T0 + MINUTE)]
+    assert run("-f", rollout, "--events", "kafka", "--assignment", "any").exit_code == 0
+    assert len(asked) == 1
 
 
 def test_every_command_that_ends_a_rollout_is_its_decision(rollout: Path) -> None:
