@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tidegate_infra.clickhouse import client, migrations
 from tidegate_infra.kafka.topics import apply
@@ -21,6 +22,10 @@ StartProcess = Callable[..., program.Program]
 
 # Records that are damaged on purpose make polars panic, which is caught; a backtrace of each costs seconds.
 os.environ["RUST_BACKTRACE"] = "0"
+
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("shared", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 # Under nohup or behind a shell's "&" these are ignored, and so they would be by every process a test starts;
 # what has a handler is not. The suite itself goes on ignoring them.
