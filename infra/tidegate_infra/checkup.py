@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error as StoreError
 
 from tidegate.errors import TidegateError
-from tidegate_infra import ledger, process
+from tidegate_infra import document, ledger, process
 from tidegate_infra.clickhouse import client, migrations
 from tidegate_infra.kafka import lag, requeue, scan, topics
 from tidegate_infra.settings import Settings
@@ -114,9 +114,10 @@ def _topics(settings: Settings) -> Finding:
 
 def _group(settings: Settings, name: str, fix: str) -> Finding:
     question = f"process {name}"
-    (group,) = lag.groups(settings, [name])
-    if name == "notify" and not (group.members or group.lag or settings.webhook_url):
-        return Finding(question, "ok", "idle: TIDEGATE_WEBHOOK_URL names no webhook, so nothing is delivered")
+    found = lag.groups(settings, _channels(settings) if name == "notify" else [name])
+    group = lag.Group(name, min(one.members for one in found), max(one.lag for one in found))
+    if name == "notify" and not (group.members or group.lag or settings.webhook_url or settings.channels):
+        return Finding(question, "ok", "idle: no webhook and no channels are named, so nothing is delivered")
     if not group.members:
         verdict: Verdict = "fail" if name in _NEEDED else "warn"
         return Finding(question, verdict, f"none runs; {group.lag} messages behind", fix)
@@ -124,6 +125,18 @@ def _group(settings: Settings, name: str, fix: str) -> Finding:
     if group.lag > _MOST_LAG:
         return Finding(question, "warn", f"{running}, {group.lag} messages behind", fix)
     return Finding(question, "ok", f"{running}, {group.lag} messages behind")
+
+
+def _channels(settings: Settings) -> list[str]:
+    """Return the groups of notify: one for each channel."""
+    names = ["notify"] if settings.webhook_url or not settings.channels else []
+    if settings.channels:
+        _, root = document.compose(
+            document.read(settings.channels), str(settings.channels), "`kind: Channels`"
+        )
+        listed = root.section().take("channels")
+        names += [f"notify.{name}" for name, _ in listed.section()] if listed else []
+    return names or ["notify"]
 
 
 def _dead_letters(settings: Settings) -> Finding:

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -228,6 +229,56 @@ def test_a_name_with_one_private_address_is_not_called_at_all(hooks: Any) -> Non
     assert (outcome.kind, outcome.passing) == ("failed", False)
     assert "127.0.0.1, which is loopback" in outcome.words
     assert not hooks.posts
+
+
+def test_a_name_that_turns_private_after_it_was_checked_leads_nowhere(hooks: Any) -> None:
+    answers = iter([["8.8.8.8"], ["127.0.0.1"], ["127.0.0.1"]])
+
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return next(answers)
+
+    endpoint = reached(hooks, guard=Guard(False, look_up), timeout_s=0.5)
+    asyncio.run(endpoint.addresses())
+    outcomes = [post(endpoint), post(endpoint)]
+    assert all("127.0.0.1, which is loopback" in outcome.words for outcome in outcomes)
+    assert not hooks.posts
+
+
+def test_ones_own_network_may_be_allowed_without_the_services_that_hand_out_keys() -> None:
+    def asked(*addresses: str) -> list[str]:
+        return asyncio.run(Guard(False, resolving(*addresses), allow_own=True).addresses("x", 443))
+
+    assert asked("10.1.2.3", "127.0.0.1", "fd00::1") == ["10.1.2.3", "127.0.0.1", "fd00::1"]
+    for metadata in ("169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "100.100.100.200"):
+        with pytest.raises(AddressRefused, match="a metadata service"):
+            asked(metadata)
+    for other in ("169.254.1.1", "224.0.0.1", "0.0.0.0", "2002:7f00:1::"):
+        with pytest.raises(AddressRefused):
+            asked("10.1.2.3", other)
+
+
+def test_a_name_that_nobody_answers_holds_up_no_other_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    real = socket.getaddrinfo
+
+    def hanging(host: Any, *rest: Any, **options: Any) -> Any:
+        if host == "slow.example.test":
+            over.wait(20)
+        return real("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+
+    async def ask() -> list[str]:
+        slow, quick = Guard(True), Guard(True)
+        waiting = [asyncio.ensure_future(slow.addresses("slow.example.test", 1)) for _ in range(100)]
+        try:
+            async with asyncio.timeout(5):
+                return await quick.addresses("quick.example.test", 1)
+        finally:
+            over.set()
+            await asyncio.gather(*waiting)
+
+    assert asyncio.run(ask()) == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from tidegate import codec
 from tidegate.records import Alert, KeyValue
 from tidegate.topics import ALERTS
+from tidegate_infra import checkup
 from tidegate_infra.kafka.outgoing import Outgoing, send
 from tidegate_infra.settings import Settings
 
@@ -86,6 +87,12 @@ def test_channels_are_listed_without_their_secrets(cli: Any, file: Path) -> None
             "dry_runs": True,
         }
     ]
+
+
+def test_the_doctor_asks_after_every_channel(file: Path) -> None:
+    assert checkup._channels(Settings(channels=file)) == ["notify.team"]
+    assert checkup._channels(Settings(channels=file, webhook_url="https://x")) == ["notify", "notify.team"]
+    assert checkup._channels(Settings()) == ["notify"]
 
 
 def test_a_file_with_mistakes_ends_with_3_and_their_places(cli: Any, file: Path) -> None:

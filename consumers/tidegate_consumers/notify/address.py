@@ -7,7 +7,9 @@ name that answers differently a moment later changes nothing.
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from tidegate.errors import Refused
@@ -60,9 +62,17 @@ def _called(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return ip
 
 
-async def _system_look_up(host: str, port: int) -> list[str]:
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
+class SystemLookUp:
+    """Asks the system for addresses, on threads of its own: a name that nobody answers holds up no other."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="names")
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host, in the order in which they should be tried."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        answers = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ class Guard:
     """
 
     allow_private: bool = False
-    look_up: LookUp = _system_look_up
+    look_up: LookUp = field(default_factory=SystemLookUp)
     allow_own: bool = False
 
     async def addresses(self, host: str, port: int) -> list[str]:

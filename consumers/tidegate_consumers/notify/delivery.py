@@ -112,6 +112,9 @@ class Endpoint:
             words = f"not reached: {type(error).__name__} {error}"[:_LONGEST_WORDS]
             return Outcome(kind="failed", words=words, passing=True)
 
+    def close(self) -> None:
+        """Nothing is kept open between posts."""
+
     async def _resolved(self, url: httpx.URL) -> list[str]:
         return await self._guard.addresses(url.host, url.port or (443 if url.scheme == "https" else 80))
 

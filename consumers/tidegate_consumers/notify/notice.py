@@ -76,7 +76,7 @@ def _of_alert(alert: Alert) -> Notice:
         status=alert.status,
         severity=severity_of(alert),
         title=line(f"{_dry(alert)}{_shout(alert)}: {alert.rule}{where}"),
-        text=tuple(block(said[key]) for key in ("summary", "description") if said.get(key)),
+        text=tuple(text for key in ("summary", "description") if (text := block(said.get(key, "")))),
         facts=tuple((line(name), line(value)) for name, value in [*facts, ("alert", alert.fingerprint)]),
         runbook=address(alert.runbook_url),
         source=address(alert.generator_url),
@@ -100,12 +100,17 @@ def _of_group(alerts: Sequence[Alert], parcel: Parcel) -> Notice:
     return Notice(
         status=first.status,
         severity=severity_of(first),
-        title=line(f"{_dry(first)}{_shout(first)}: {len(alerts):,} alerts, {what}{where}"),
+        title=line(f"{_dry(first)}{_shout(first)}: {_count(len(alerts), parcel)}, {what}{where}"),
         text=tuple(text),
         facts=tuple((name, line(value)) for name, value in facts),
         runbook=address(first.runbook_url) if len(rules) == 1 else "",
         ts_us=min(alert.starts_at for alert in alerts),
     )
+
+
+def _count(count: int, parcel: Parcel) -> str:
+    alerts = f"{count:,} alert{'s' * (count != 1)}"
+    return f"{alerts}, {parcel.left:,} in all" if parcel.left > count else alerts
 
 
 def _of_command(command: DeploymentCommand) -> Notice:
@@ -122,7 +127,7 @@ def _of_command(command: DeploymentCommand) -> Notice:
         status="command",
         severity="info",
         title=line(f"{'dry run: ' if command.dry_run else ''}{command.action}: {where}"),
-        text=(block(command.reason),) if command.reason else (),
+        text=(text,) if (text := block(command.reason)) else (),
         facts=tuple((name, line(value)) for name, value in facts),
         ts_us=command.ts,
     )
@@ -160,8 +165,8 @@ def line(text: str) -> str:
 
 
 def block(text: str) -> str:
-    """Make every line of a text printable."""
-    return "\n".join(line(row) for row in text.splitlines())
+    """Make every line of a text printable, and leave out empty ones."""
+    return "\n".join(filter(None, map(line, text.splitlines())))
 
 
 def cut(text: str, most: int) -> str:

@@ -11,7 +11,7 @@ import stamina
 from confluent_kafka import Message as Record
 
 from tidegate import codec
-from tidegate.errors import ContractError, DependencyUnavailable
+from tidegate.errors import ContractError, DependencyUnavailable, TidegateError
 from tidegate.records import Alert
 from tidegate.registry import SchemaRegistry
 from tidegate.topics import ALERTS, DEPLOYMENTS, TOPICS
@@ -58,6 +58,9 @@ class Receiver(Protocol):
 
     async def tell(self, parcel: Parcel) -> Outcome:
         """Try once."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,7 @@ class Notifier:
     def close(self) -> None:
         """Commit, and leave the group."""
         self._source.close()
+        self._receiver.close()
 
     def _knows(self) -> bool:
         """Whether it is known which alerts fire; it is read again when the partitions come back."""
@@ -370,7 +374,7 @@ class Notifier:
             alert = unreachable.failing(self.channel.name, words, sequence=sequence, now_us=_now_us())
             # It comes back by the log; what is said before that has to know of it.
             standing.take(alert)
-            await self._shared.writer.publish(alert)
+            await self._publish(alert)
 
     async def _tell_that_it_is_over(self) -> None:
         standing = self._standing
@@ -378,7 +382,14 @@ class Notifier:
         if (alert := standing.firing.get(self._mark)) is not None:
             over = unreachable.over(alert, now_us=_now_us())
             standing.take(over)
-            await self._shared.writer.publish(over)
+            await self._publish(over)
+
+    async def _publish(self, alert: Alert) -> None:
+        """Say something of the channel itself; that it cannot be said stops no delivery."""
+        try:
+            await self._shared.writer.publish(alert)
+        except TidegateError as error:
+            self._shared.process.log.error("alert_not_told", channel=self.channel.name, reason=str(error))
 
     async def _round(self, topic: str, parcel: Parcel, *, again: bool) -> Outcome:
         """Try a few times within seconds, and return what the last attempt gave."""

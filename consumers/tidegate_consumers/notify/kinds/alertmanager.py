@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from tidegate.records import Alert
@@ -15,7 +15,7 @@ PATH = "/api/v2/alerts"
 MOST_ALERTS = 64
 """Alerts of a request."""
 
-LASTS = timedelta(hours=24)
+LASTS_US = 24 * 3_600_000_000
 """How long an alert fires in Alertmanager when nothing more is heard of it: longer than we are away."""
 
 _LONGEST_VALUE = 1_000
@@ -47,13 +47,15 @@ def _alert(alert: Alert, now: datetime) -> dict[str, Any]:
     }
     annotations = {label_name(pair.key): pair.value for pair in alert.annotations}
     annotations["runbook_url"] = address(alert.runbook_url)
-    ends = now + LASTS if alert.ends_at is None else None
+    # It refuses an end before the beginning, and takes one that is to come for firing.
+    since = alert.starts_at
+    now_us = round(now.timestamp() * 1_000_000)
+    until = max(now_us, since) + LASTS_US if alert.ends_at is None else max(alert.ends_at, since)
     told: dict[str, Any] = {
         "labels": _filled(labels),
         "annotations": _filled(annotations),
-        "startsAt": moment(alert.starts_at),
-        # It refuses an end before the beginning, and takes one in the future for firing.
-        "endsAt": f"{ends:%Y-%m-%dT%H:%M:%SZ}" if ends else moment(max(alert.ends_at or 0, alert.starts_at)),
+        "startsAt": moment(since),
+        "endsAt": moment(until),
     }
     if source := address(alert.generator_url):
         told["generatorURL"] = source

@@ -36,7 +36,7 @@ def _message(notice: Notice, most: int) -> dict[str, Any]:
     ]
     body += [_text(cut(text, most)) for text in notice.text]
     facts = [
-        {"title": cut(name, most), "value": _plain(cut(value, most))}
+        {"title": _plain(cut(name, most)), "value": _plain(cut(value, most))}
         for name, value in notice.facts[-_MOST_FACTS:]
     ]
     body.append({"type": "FactSet", "facts": facts})
