@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.faults.windows import Content, Histogram, _Measure
+from tests.faults.windows import Content, Histogram, Values
 
 from tidegate_streams.histogram import bucket, quantiles
 
@@ -17,7 +17,7 @@ def test_a_slice_of_values_has_the_buckets_and_quantiles_that_windows_give_it(
 ) -> None:
     low = data.draw(st.integers(0, len(values) - 1))
     high = data.draw(st.integers(low + 1, len(values)))
-    found = _Measure(values).histogram(low, high, 1.0)
+    found = Values(values).histogram(low, high)
     own = values[low:high]
     index, counts = np.unique(bucket([value for value in own if value]), return_counts=True)
     levels = quantiles([0.5, 0.9, 0.95, 0.99], index, counts, own.count(0), min(own), max(own))
@@ -36,14 +36,14 @@ def test_a_slice_of_values_has_the_buckets_and_quantiles_that_windows_give_it(
 @settings(deadline=None, max_examples=50)
 @given(VALUES)
 def test_a_quantile_is_within_a_percent_of_the_value_of_its_rank(values: list[int]) -> None:
-    found = _Measure(values).histogram(0, len(values), 1.0)
+    found = Values(values).histogram(0, len(values))
     for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99)):
         truth = sorted(values)[-(-percent * len(values) // 100) - 1]
         assert abs(getattr(found, name) - truth) <= 0.01 * truth
 
 
 def test_what_differs_between_two_windows_is_named() -> None:
-    one, other = (_Measure(values).histogram(0, 2, 1.0) for values in ([1, 90], [2, 90]))
+    one, other = (Values(values).histogram(0, 2) for values in ([1, 90], [2, 90]))
     counts = (2, *[0] * 11)
     here, there = (Content(counts, {"latency_us": histogram}) for histogram in (one, other))
     assert here.differences(there) == {"latency_us": (one, other)}

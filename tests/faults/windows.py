@@ -41,7 +41,10 @@ COUNTS = (
 """What is added up in a window."""
 
 MEASURES = ("latency_us", "cost_usd", "input_tokens", "output_tokens")
-"""What has a histogram in a window; the cost's in billionths of a dollar."""
+"""What has a histogram in a window."""
+
+_UNITS = {"cost_usd": 1e-9}
+"""Measure -> what its whole numbers count; 1 where it is not named."""
 
 _GPT_4_NANO = (30_000, 60_000)
 """Billionths of a dollar for a token read and one written, by the only model that answers here."""
@@ -57,6 +60,7 @@ class Histogram(NamedTuple):
 
     n: int
     sum: int
+    """Of whole numbers."""
     sumsq: float
     min: float
     max: float
@@ -109,7 +113,10 @@ def recomputed(truth: Truth, until_us: int) -> Iterator[tuple[Window, Content]]:
             # Calls among them, up to each event: a window's are a slice.
             calls = np.cumsum([0, *(measured is not None for *_, measured in events)])
             values = [measured for *_, measured in events if measured is not None]
-            measures = {m: _Measure([one[i] for one in values]) for i, m in enumerate(MEASURES)}
+            measures = {
+                measure: Values([one[place] for one in values], _UNITS.get(measure, 1.0))
+                for place, measure in enumerate(MEASURES)
+            }
             for window, slide_s in _SLIDES_S.get(rollup, _OTHER_SLIDES_S).items():
                 length_us, slide_us = _LENGTHS_S[window] * 1_000_000, slide_s * 1_000_000
                 starts = _starts(times, length_us, slide_us)
@@ -117,8 +124,8 @@ def recomputed(truth: Truth, until_us: int) -> Iterator[tuple[Window, Content]]:
                 for start, low, high in zip(starts.tolist(), lows, highs, strict=True):
                     if start + length_us <= until_us:
                         histograms = {
-                            name: measure.histogram(calls[low], calls[high], 1e-9 if "usd" in name else 1.0)
-                            for name, measure in measures.items()
+                            measure: values.histogram(calls[low], calls[high])
+                            for measure, values in measures.items()
                             if calls[high] > calls[low]
                         }
                         counts = tuple((sums[high] - sums[low]).tolist())
@@ -155,15 +162,17 @@ def _rows(truth: Truth) -> Iterator[tuple[int, dict[str, Any], list[int], list[i
         yield ts_us, fields, [adds[name] for name in COUNTS], measured
 
 
-class _Measure:
-    """Values of a measure in the order of their times."""
+class Values:
+    """Values of a measure in the order of their times, in a unit of which windows tell the `unit`-fold."""
 
-    def __init__(self, values: list[int]) -> None:
+    def __init__(self, values: list[int], unit: float = 1.0) -> None:
+        self._unit = unit
         self._values = np.array(values, dtype=np.int64)
         self._buckets = np.array([bisect_left(_EDGES, value) if value else -1 for value in values])
 
-    def histogram(self, low: int, high: int, unit: float) -> Histogram:
-        """Return that of some neighbours, their values in units."""
+    def histogram(self, low: int, high: int) -> Histogram:
+        """Return that of some neighbours."""
+        unit = self._unit
         values = self._values[low:high]
         buckets, counts = np.unique(self._buckets[low:high], return_counts=True)
         pairs = list(zip(buckets.tolist(), counts.tolist(), strict=True))
@@ -200,13 +209,14 @@ def stored(row: dict[str, Any]) -> Content:
     rated["cost_usd_nano"] = (row["cost_usd"] or 0) * 10**9
     counts = tuple(int(rated[name] if name in rated else row[name]) for name in COUNTS)
     histograms = {one["metric"]: one for one in row["distributions"] if one["metric"] in MEASURES}
-    return Content(counts, {name: _told(one, "usd" in name) for name, one in histograms.items()})
+    return Content(counts, {name: _told(one) for name, one in histograms.items()})
 
 
-def _told(one: dict[str, Any], is_money: bool) -> Histogram:
+def _told(one: dict[str, Any]) -> Histogram:
     buckets = tuple(zip(one["index"], one["counts"], strict=True))
     plain = {name: one[name] for name in Histogram._fields if name != "buckets"}
-    return Histogram(**plain | {"sum": int(one["sum"] * (10**9 if is_money else 1))}, buckets=buckets)
+    nano = 10**9 if one["metric"] in _UNITS else 1
+    return Histogram(**plain | {"sum": int(one["sum"] * nano)}, buckets=buckets)
 
 
 def is_long_past(window: Window, start_us: int) -> bool:
