@@ -126,7 +126,7 @@ def test_it_says_how_much_evidence_counts_and_how_often_nothing_was_taken_for_so
     progress = replace(drive.progress, self_tests=310, self_alarms=2)
     said = "\n".join(lines(drive.state.plan, progress))
     assert "Evidence is divided by 1.8 (latency_us), because calls of one user resemble each other." in said
-    assert "is not known for error_rate: they count as independent." in said
+    assert "is not known for error_rate yet: they count as independent." in said
     assert "Of 310 tests of the serving variant against itself 2 found a difference" in said
     assert "alpha 0.01 lets 3.1 do so." in said
     progress.evidence[0].design_effects = [1.234, 2.5]

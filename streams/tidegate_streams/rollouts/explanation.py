@@ -198,7 +198,8 @@ def _noise(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
     if known:
         yield f"Evidence is divided by {words.joined(known)}, because {alike}."
     if unknown:
-        yield f"How much {alike} is not known for {words.joined(unknown)}: they count as independent."
+        of = f" for {words.joined(unknown)}" if known else ""
+        yield f"How much {alike} is not known{of} yet: they count as independent."
     if progress.self_tests:
         allowed = f"alpha {spec.alpha_rollback:g} lets {spec.alpha_rollback * progress.self_tests:.2g} do so"
         yield (
