@@ -316,6 +316,10 @@ def test_an_action_can_be_tried_and_is_not_taken_without_a_yes(
     tried = cli("rollout", "rollback", "june", "--dry-run")
     assert tried.code == 0
     assert tried.rows[0]["action"] == "rollback"
+    assert tried.rows[0]["target"] is None
+    one = cli("rollout", "promote", "june", "--target", "july", "--dry-run")
+    assert "would promote july in june of " in one.err
+    assert one.rows[0]["target"] == "july"
     refused = cli("rollout", "rollback", "june")
     assert refused.code == 5
     assert "say --yes" in refused.err

@@ -1,5 +1,6 @@
 """Several candidates beside one baseline: each judged alone, given up alone, one of them promoted."""
 
+import math
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from tests.streams.drive import HOUR, START, Drive, rate, rollout
 
 from tidegate.records import Alert, DeploymentCommand, DeploymentStatus, Freeze, Step, Variant
+from tidegate_infra.cli import rollout_view
 from tidegate_streams.frozen import freeze, thaw
 from tidegate_streams.rollouts.admission import doubt
 from tidegate_streams.rollouts.explanation import explained, lines
@@ -14,6 +16,8 @@ from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.reference import Reference
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
 from tidegate_streams.rollouts.variants import served_bp
+from tidegate_streams.statistics import emix
+from tidegate_streams.statistics.emix import Counts
 
 VARIANTS = [
     Variant(name="march", role="baseline", request_model="a"),
@@ -103,6 +107,30 @@ def test_each_candidate_has_an_even_part_of_the_errors():
     assert {row.alpha_rollback for row in drive.progress.evidence} == {0.005}
     assert {row.alpha_promotion for row in drive.progress.evidence} == {0.025}
     assert "its e_rollback reaches 200" in "\n".join(lines(drive.state.plan, drive.progress))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("margin", "at_margin"), [("rollback", 1.1), ("promotion", 2.0)])
+def test_of_three_candidates_at_a_margin_any_is_judged_wrongly_within_alpha(margin, at_margin):
+    """Of 400 rollouts with 300 looks: 15 that give one up, 11 that exclude the harm of one; 5 % are 20."""
+    runs, looks, alpha, usual = 400, 300, 0.05, 0.05
+    rng = np.random.default_rng(7 if margin == "rollback" else 8)
+    log_e = emix.log_e_rollback if margin == "rollback" else emix.log_e_promotion
+    points = emix.points(math.log(1.1), math.log(2.0))
+    odds = at_margin * usual / (1 - usual)
+    wrong = 0
+    for _ in range(runs):
+        bad = rng.binomial(40, usual, looks)
+        worse = rng.binomial(20, odds / (1 + odds), (3, looks))
+        curves = np.zeros((3, emix.N_POINTS))
+        for look in range(looks):
+            for new in range(3):
+                counts = Counts(40, 20, int(bad[look]), int(worse[new, look]))
+                curves[new] += emix.log_likelihood(counts, points)
+            if max(log_e(curve) for curve in curves) >= math.log(3 / alpha):
+                wrong += 1
+                break
+    assert wrong <= alpha * runs + 3 * math.sqrt(alpha * runs)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -203,9 +231,23 @@ def test_the_explanation_lists_what_each_candidate_still_needs():
     assert drive.actions == ["start", "drop"]
     view = explained(drive.state.plan, drive.progress)
     assert {one["candidate"] for one in view["to_promote"]} == {"july"}
+    table = next(line for line in rollout_view.lines(view) if line.startswith("CANDIDATE"))
+    assert table.split()[:3] == ["CANDIDATE", "METRIC", "VERDICT"]
     said = "\n".join(lines(drive.state.plan, drive.progress))
     assert "To promote july" in said
     assert "To promote june" not in said
+
+
+def test_command_alert_and_explanation_say_the_same_of_every_candidate():
+    drive = played(Drive(rollout(**THREE)), june=(0.5, 0.2), july=(0.08, 0.2))
+    told = [row.sentence for row in drive.command.evidence]
+    (fired,) = drive.of(Alert)
+    words = {pair.key: pair.value for pair in fired.annotations}
+    assert words == {"summary": drive.command.reason, "description": "\n".join(told)}
+    assert [row.sentence for row in drive.progress.evidence] == told
+    said = lines(drive.state.plan, drive.progress)
+    assert [line.strip() for line in said if line.strip() in told] == told
+    assert f"state       rolling_back: {drive.command.reason}" in said
 
 
 def test_whether_several_can_decide_is_asked_of_each_at_its_share():
