@@ -211,6 +211,17 @@ def test_a_hold_stays_a_hold_when_a_candidate_is_given_up_in_it():
     assert (drive.state.state, drive.state.held_for, drive.progress.paused) == ("holding", "person", True)
 
 
+def test_a_share_does_not_go_back_silently_to_a_baseline_that_is_worse_than_the_others():
+    drive = played(
+        Drive(rollout(**THREE | {"steps": [Step(weight_bp=6_000, min_calls=10**6)]})),
+        july=(0.02, 0.05),
+        panes=30,
+    )
+    drive.act("rollback", target="june")
+    assert drive.command.action == "drop"
+    assert drive.command.reason.endswith("Mind that march is worse than july in abstain_rate.")
+
+
 def test_a_promoted_candidate_is_the_only_one_that_a_later_rollback_speaks_of():
     drive = played(Drive(rollout(**THREE)), june=(0.02, 0.02))
     drive.act("rollback")

@@ -72,7 +72,7 @@ def follow(
         (winner,) = about
         failed = {one: where for one, where in state.failed.items() if one != known[winner]}
         state = replace(state, winner=winner, failed=failed)
-    if transition.action in ("rollback", "abort"):
+    if transition.action in ("rollback", "abort", "drop"):
         reason = reasons.going_back(reason, state)
     state = replace(state, state=transition.state, held_for=_HELD_FOR.get(event, ""), reason=reason)
     if event in ("approve", "dropped"):
