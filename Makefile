@@ -9,7 +9,7 @@ JARS   := infra/kafka/target/jars/.complete
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-long faults fuzz lint bench bench-decisions bench-real-cases bench-late-truth clean setup jars check-python check-java
+.PHONY: run test test-long faults fuzz lint bench bench-decisions bench-real-cases bench-late-truth bench-drift clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
@@ -45,6 +45,9 @@ bench-real-cases: setup  ## Verdicts on recorded data beside what is known of it
 
 bench-late-truth: setup  ## False rollbacks when the records of one variant come late.
 	$(BIN)/python -m benchmarks.late_truth
+
+bench-drift: setup  ## False alarms and delays of drift beside named detectors; writes docs/drift-benchmark.md.
+	$(BIN)/python -m benchmarks.drift
 
 setup: $(VENV)/.complete
 
