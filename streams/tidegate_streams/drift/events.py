@@ -9,11 +9,11 @@ from tidegate.metrics import find
 from tidegate.records import DriftCarrier, DriftEvent
 from tidegate.series import DIMENSIONS
 from tidegate_streams import histogram
+from tidegate_streams.drift.change import Change
 from tidegate_streams.drift.mix import Shift
 from tidegate_streams.drift.past import RATE_EDGES
 from tidegate_streams.drift.policy import Policy
 from tidegate_streams.drift.samples import Series
-from tidegate_streams.drift.watch import Change
 from tidegate_streams.statistics.exceedances import ZERO, Histogram
 
 DETECTOR, VERSION = "e-detector", "1"

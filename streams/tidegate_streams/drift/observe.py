@@ -12,10 +12,11 @@ from tidegate.metrics import find
 from tidegate.records import DriftCarrier, DriftEvent
 from tidegate.series import DIMENSIONS, ROLLED_UP, ROLLUPS
 from tidegate_streams.drift import mix
+from tidegate_streams.drift.change import Change
 from tidegate_streams.drift.events import MOST_CARRIERS, event, mix_event
 from tidegate_streams.drift.policy import Policy
 from tidegate_streams.drift.samples import Samples, Series
-from tidegate_streams.drift.watch import Change, Watch, abandoned, step, watch
+from tidegate_streams.drift.watch import Watch, abandoned, step, watch
 from tidegate_streams.statistics.exceedances import Histogram
 
 PARTS = {"tenant": ("app",), "app": ("model", "prompt")}

@@ -10,18 +10,17 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from tidegate_streams.drift.change import Change, Phase
 from tidegate_streams.drift.past import RATE_EDGES, Past, Tally, Usual, Week, error_of, total
 from tidegate_streams.drift.policy import Policy
 from tidegate_streams.statistics import e_detector, emix
 from tidegate_streams.statistics.dependence import tempered
 from tidegate_streams.statistics.emix import Counts, Floats
 from tidegate_streams.statistics.exceedances import Histogram
-
-Phase = Literal["started", "updated", "ended"]
 
 MOST_KEPT = 64
 """Windows, the older ones added up by twos, among which a change point is looked for."""
@@ -44,54 +43,6 @@ class Kept(NamedTuple):
 
     start_us: int
     tally: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What changed, as far as it is known.
-
-    Parameters
-    ----------
-    phase, version
-        How far it has come, and the number of this record of it.
-    started_us, at_us
-        End of the window that raised it, and of the window that this record is about.
-    edge
-        Which of the edges tells most of it.
-    bucket
-        That edge.
-    share_before, share_since
-        Of observations above the edge: of a rate, the rate.
-    since
-        Values since the change, as far as they are kept.
-    log_e
-        Evidence, as it stood at `started_us` or later.
-    run_length
-        Windows between false alarms, at least.
-    changed_low_us, changed_us, changed_high_us
-        When it began: likeliest, and the ends of an interval of 95 %.
-    usual
-        What it is compared with.
-    n_since
-        Observations since it began.
-    """
-
-    phase: Phase
-    version: int
-    started_us: int
-    at_us: int
-    edge: int
-    bucket: int
-    share_before: float
-    share_since: float
-    since: Histogram
-    log_e: float
-    run_length: float
-    changed_low_us: int
-    changed_us: int
-    changed_high_us: int
-    usual: Usual
-    n_since: int
 
 
 @dataclass(slots=True)
