@@ -28,8 +28,8 @@ BLOCK = 8_192
 ALONE = 64
 """A broken block of at most so many records is read one by one."""
 
-_BODIES = "content"
-"""The only field too large to be read for a judgement."""
+_PASSED_OVER = frozenset({"content", "routing"})
+"""What takes too long to read for the sake of the few numbers in it."""
 
 _RECORDS = {record.__name__: record for record in RECORDS.values()}
 
@@ -100,8 +100,8 @@ def decode_batch(
     record
         Name of the record that belongs there.
     columns
-        Fields to decode; all when not given. Of the others only the lengths are looked at; of bodies that
-        lets a number of over 32 bits pass.
+        Fields to decode; all when not given. Of the others only the lengths are looked at; in bodies and in
+        what a router chose that lets a number of over 32 bits pass.
     slow
         Decode each record alone, with the decoder that no bytes can crash: for a range whose first try did
         not come to an end.
@@ -140,7 +140,8 @@ def _judged(record: str) -> tuple[str, ...]:
     if not rules.columns(record):
         return ()
     fields = versions.latest(_RECORDS[record]).source["fields"]
-    return tuple(field["name"] for field in fields if field["name"] != _BODIES and _is_judged(field["type"]))
+    judged = (field["name"] for field in fields if _is_judged(field["type"]))
+    return tuple(name for name in judged if name not in _PASSED_OVER)
 
 
 def _is_judged(schema: Any) -> bool:
