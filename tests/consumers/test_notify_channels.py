@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import socket
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -88,6 +90,27 @@ def test_a_receiver_that_hangs_delays_no_other(
             # None of the four was taken: they are told again.
             until(lambda: figure(process, "deliveries_total", channel="stuck", outcome="delivered") >= 10)
     assert letters(settings) == []
+
+
+def test_a_channel_whose_name_nobody_answers_delays_no_other(
+    settings: Settings, hooks: Any, alert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def hanging(host: Any, *rest: Any, **options: Any) -> Any:
+        if host == "nobody.example.test":
+            over.wait(30)
+        return real("127.0.0.1" if host == "nobody.example.test" else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    lost = slack(hooks, url={"value": "https://nobody.example.test/pl4nted"})
+    file = write(tmp_path / "c.yaml", lost=lost, fine=slack(hooks))
+    with notify(settings, None, timeout_s=30, channels=file):
+        try:
+            publish(settings, ALERTS, *many(alert, 5))
+            until(lambda: len(hooks.posts) == 5, 5)
+        finally:
+            over.set()
 
 
 def test_a_channel_that_does_not_get_through_is_an_alert_for_the_others_until_it_does(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from tidegate.records import Alert
 from tidegate_consumers.notify.grouping import MOST_ALONE, MOST_MESSAGES, Groups, rounds
 from tidegate_consumers.notify.parcel import Parcel
 from tidegate_consumers.notify.silences import is_held, was_held
-from tidegate_consumers.notify.standing import MOST_KNOWN, Standing
+from tidegate_consumers.notify.standing import Standing
 
 
 def firing(alert: Any, count: int, **changes: Any) -> list[Alert]:
@@ -115,16 +116,19 @@ def test_rounds_keep_the_changes_of_an_alert_apart(alert: Any) -> None:
     assert [len(changes) for changes in rounds(log)] == [2, 1, 1]
 
 
-def test_a_repetition_is_no_news_and_the_memory_of_alerts_is_bounded(alert: Any) -> None:
+def test_a_repetition_is_no_news_and_the_memory_of_alerts_is_bounded(
+    alert: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate_consumers.notify.standing.MOST_KNOWN", 100)
     standing = Standing()
     assert standing.take(alert(sequence=1))
     assert not standing.take(alert(sequence=1))
     assert standing.take(alert(sequence=2, status="resolved"))
     assert not standing.take(alert(sequence=3, status="resolved"))
     assert not standing.firing
-    for i in range(MOST_KNOWN + 10):
+    for i in range(110):
         standing.take(alert(fingerprint=f"{i:016x}", status="resolved"))
-    assert len(standing._said) == MOST_KNOWN
+    assert len(standing._said) == 100
 
 
 def test_a_silence_holds_what_has_all_its_labels_while_it_lasts(alert: Any, silence: Any) -> None:

@@ -107,10 +107,10 @@ class Groups:
 
 
 def _kinds(alerts: Iterable[Alert], labels: Callable[[Alert], Labels]) -> dict[str, list[Alert]]:
-    kinds: dict[str, list[Alert]] = defaultdict(list)
+    kinds: dict[tuple[tuple[str, str], ...], list[Alert]] = defaultdict(list)
     for alert in alerts:
-        kinds[fingerprint(labels(alert) | {"group": labels.__name__})].append(alert)
-    return kinds
+        kinds[tuple(labels(alert).items())].append(alert)
+    return {fingerprint(dict(kind) | {"group": labels.__name__}): same for kind, same in kinds.items()}
 
 
 def rounds(alerts: Iterable[Alert]) -> list[list[Alert]]:

@@ -1,78 +1,37 @@
 """One channel at work: packed, delivered side by side and each alert in order, committed when done."""
 
 import asyncio
-import random
 import time
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
-import stamina
 from confluent_kafka import Message as Record
 
 from tidegate import codec
 from tidegate.errors import ContractError, DependencyUnavailable, TidegateError
 from tidegate.records import Alert
-from tidegate.registry import SchemaRegistry
 from tidegate.topics import ALERTS, DEPLOYMENTS, TOPICS
 from tidegate_consumers.notify import unreachable
 from tidegate_consumers.notify.channel import Channel
-from tidegate_consumers.notify.delivery import Outcome
-from tidegate_consumers.notify.figures import Figures
+from tidegate_consumers.notify.courier import Courier, GivenUp, Receiver, Shared, Task
 from tidegate_consumers.notify.grouping import Groups, rounds
 from tidegate_consumers.notify.kinds import KINDS
 from tidegate_consumers.notify.parcel import Parcel
-from tidegate_consumers.notify.schedule import Schedule
-from tidegate_consumers.notify.silences import Silences, is_held, was_held
+from tidegate_consumers.notify.silences import is_held, was_held
 from tidegate_consumers.notify.source import MOST_WAITING, Source
 from tidegate_consumers.notify.standing import Standing
-from tidegate_consumers.notify.writer import Writer
-from tidegate_infra.crashpoint import crashpoint
 from tidegate_infra.kafka import scan
-from tidegate_infra.process import Process
 
 SOURCES = (DEPLOYMENTS, ALERTS)
 
-AT_ONCE = 4
-"""Parcels of a topic that are under way together; commands do not queue behind alerts."""
-
 MOST_GROUPED = 20_000
 """Alerts that may wait where a flood is told as one."""
-
-TELLING_ROUNDS = 3
-"""Failed rounds, about six minutes, after which the other channels are told of it."""
 
 _FINISH_S = 3.0
 _REMIND_S = 60.0
 _LONGEST_WAIT_S = 60.0
 
-Task = asyncio.Task[None]
 Place = tuple[str, Record]
-
-
-class Receiver(Protocol):
-    """What takes parcels."""
-
-    async def addresses(self) -> list[str]:
-        """Resolve where it is; raises when that may not be called."""
-
-    async def tell(self, parcel: Parcel) -> Outcome:
-        """Try once."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """What all channels of a process have in common."""
-
-    process: Process
-    writer: Writer
-    figures: Figures
-    silences: Silences
-    registry: SchemaRegistry | None
-    schedule: Schedule
 
 
 class Notifier:
@@ -95,11 +54,7 @@ class Notifier:
         self._kind = KINDS[channel.kind]
         most = MOST_GROUPED if self._kind.groups else max(MOST_WAITING, 4 * self._kind.most)
         self._source = Source(shared.process.settings, channel.group, SOURCES, most)
-        self._slots = {topic: asyncio.Semaphore(AT_ONCE) for topic in SOURCES}
-        self._posting: set[Task | None] = set()
-        self._failing: dict[Task | None, str] = {}
-        self._not_before_s = 0.0
-        self._is_gone = False
+        self._courier = Courier(channel, receiver, SOURCES, shared, self)
         self._mark = unreachable.mark_of(channel.name)
         self._wait_s = channel.wait_s
         self._remind_s = time.monotonic() + _REMIND_S
@@ -149,16 +104,11 @@ class Notifier:
 
     def trouble(self) -> str:
         """Say what keeps the channel from getting through; empty when nothing does."""
-        if self._is_gone:
-            return f"{self.channel.shown} answered 410, gone: restart to try it again"
-        if self._failing:
-            words = next(iter(self._failing.values()))
-            return f"{len(self._failing)} wait for {self.channel.shown}: {words}"
-        return ""
+        return self._courier.trouble()
 
     async def finish(self) -> None:
         """Let posts that are under way come to an end; the rest is delivered by the next owner."""
-        _cancel(set(self._tasks) - self._posting)
+        _cancel(set(self._tasks) - self._courier.posting)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FINISH_S)
         _cancel(self._tasks)
@@ -316,10 +266,10 @@ class Notifier:
         if before:
             await asyncio.wait(before)
         try:
-            await self._deliver(ALERTS if parcel.alerts else DEPLOYMENTS, parcel)
+            await self._courier.deliver(ALERTS if parcel.alerts else DEPLOYMENTS, parcel)
         except ContractError as error:
             await self._refuse(places, error.reason, error.detail, epoch)
-        except _GivenUp as given_up:
+        except GivenUp as given_up:
             await self._refuse(places, "undeliverable", str(given_up), epoch)
         else:
             for topic, record in places:
@@ -339,34 +289,8 @@ class Notifier:
         for topic, record in places:
             self._source.done(topic, record, epoch)
 
-    async def _deliver(self, topic: str, parcel: Parcel) -> None:
-        task = asyncio.current_task()
-        failures = 0
-        try:
-            while (outcome := await self._round(topic, parcel, again=failures > 0)).kind != "delivered":
-                failures += 1
-                pause_s = self._shared.schedule.pause_s(failures, outcome.asked_s, random.random())
-                self._shared.process.log.warning(
-                    "webhook_failed",
-                    id=parcel.id,
-                    channel=self.channel.name,
-                    webhook=self.channel.shown,
-                    reason=outcome.words,
-                    rounds=failures,
-                    again_in_seconds=pause_s,
-                )
-                if failures >= TELLING_ROUNDS or pause_s is None:
-                    await self._tell_others(outcome.words)
-                if pause_s is None:
-                    raise _GivenUp(f"{outcome.words}, after {failures} rounds of attempts")
-                self._failing[task] = outcome.words
-                await asyncio.sleep(pause_s)
-        finally:
-            self._failing.pop(task, None)
-        if not self._failing:
-            await self._tell_that_it_is_over()
-
-    async def _tell_others(self, words: str) -> None:
+    async def failing(self, words: str) -> None:
+        """Tell the other channels that this one does not get through."""
         standing = self._standing
         assert standing is not None
         if self._mark not in standing.firing:
@@ -376,7 +300,8 @@ class Notifier:
             standing.take(alert)
             await self._publish(alert)
 
-    async def _tell_that_it_is_over(self) -> None:
+    async def through(self) -> None:
+        """Tell the other channels that this one gets through again, if they were told that it does not."""
         standing = self._standing
         assert standing is not None
         if (alert := standing.firing.get(self._mark)) is not None:
@@ -391,62 +316,6 @@ class Notifier:
         except TidegateError as error:
             self._shared.process.log.error("alert_not_told", channel=self.channel.name, reason=str(error))
 
-    async def _round(self, topic: str, parcel: Parcel, *, again: bool) -> Outcome:
-        """Try a few times within seconds, and return what the last attempt gave."""
-        async with self._slots[topic]:
-            try:
-                async for attempt in stamina.retry_context(
-                    on=_Passing, attempts=3, timeout=10.0, wait_initial=0.2, wait_max=2.0, wait_jitter=0.2
-                ):
-                    with attempt:
-                        await self._released()
-                        if again or attempt.num > 1:
-                            self._shared.figures.retried(self.channel.name)
-                        outcome = await self._attempt(parcel)
-                        if outcome.passing:
-                            raise _Passing(outcome)
-            except _Passing as failure:
-                return failure.outcome
-            return outcome
-
-    async def _released(self) -> None:
-        """Wait while the receiver wants to be left alone."""
-        while (wait_s := self._not_before_s - time.monotonic()) > 0:  # noqa: ASYNC110 - others may prolong it
-            await asyncio.sleep(wait_s)
-        if self._is_gone:
-            await _for_ever()
-
-    async def _attempt(self, parcel: Parcel) -> Outcome:
-        task = asyncio.current_task()
-        self._posting.add(task)
-        try:
-            outcome = await self._receiver.tell(parcel)
-        finally:
-            self._posting.discard(task)
-        self._shared.figures.counted(self.channel.name, outcome.kind)
-        if outcome.kind == "delivered":
-            crashpoint("notify.after_post")
-        if outcome.kind == "gone":
-            await self._disable(outcome)
-            await _for_ever()
-        if outcome.asked_s:
-            asked_s = self._shared.schedule.granted_s(outcome.asked_s)
-            self._not_before_s = max(self._not_before_s, time.monotonic() + asked_s)
-        return outcome
-
-    async def _disable(self, outcome: Outcome) -> None:
-        """Post no more. Nothing is committed past here, so that a restart goes on where this ended."""
-        if not self._is_gone:
-            self._is_gone = True
-            self._shared.process.log.error(
-                "webhook_gone",
-                channel=self.channel.name,
-                webhook=self.channel.shown,
-                reason=outcome.words,
-                effect="nothing is posted until this process is restarted; it then begins with what waits",
-            )
-            await self._tell_others(outcome.words)
-
 
 def _portions(alerts: Sequence[Alert], most: int) -> list[Parcel]:
     return [Parcel(records=tuple(alerts[at : at + most])) for at in range(0, len(alerts), most)]
@@ -460,20 +329,3 @@ def _cancel(tasks: Iterable[Task | None]) -> None:
 
 def _now_us() -> int:
     return time.time_ns() // 1_000
-
-
-async def _for_ever() -> None:
-    """Hold a record until the process ends."""
-    await asyncio.Event().wait()
-
-
-class _Passing(Exception):
-    """An attempt failed in a way that may be over in a second."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.words)
-        self.outcome = outcome
-
-
-class _GivenUp(Exception):
-    """A delivery failed as often as the schedule allows."""

@@ -9,12 +9,13 @@ from tidegate.registry import SchemaRegistry
 from tidegate.topics import DLQ, SILENCES
 from tidegate_consumers.notify.address import AddressRefused
 from tidegate_consumers.notify.channel import WEBHOOK, Channel, of_settings
+from tidegate_consumers.notify.courier import Receiver, Shared
 from tidegate_consumers.notify.delivery import TIMEOUT_S, Endpoint
 from tidegate_consumers.notify.figures import Figures
 from tidegate_consumers.notify.file import FileError, load
 from tidegate_consumers.notify.kinds import KINDS
 from tidegate_consumers.notify.mailbox import Mailbox
-from tidegate_consumers.notify.notifier import SOURCES, Notifier, Receiver, Shared
+from tidegate_consumers.notify.notifier import SOURCES, Notifier
 from tidegate_consumers.notify.schedule import Schedule
 from tidegate_consumers.notify.silences import Silences
 from tidegate_consumers.notify.writer import Writer
@@ -116,6 +117,7 @@ class Office:
             schedule=schedule,
         )
         self._notifiers: dict[str, Notifier] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self._look_s = 0.0
         self._mistakes = ""
 
@@ -151,6 +153,8 @@ class Office:
 
     async def finish(self) -> None:
         """Let what is under way come to an end."""
+        for looking in self._looking:
+            looking.cancel()
         await asyncio.gather(*(notifier.finish() for notifier in self._notifiers.values()))
 
     def close(self) -> None:
@@ -185,18 +189,28 @@ class Office:
 
     async def _add(self, channel: Channel) -> None:
         receiver: Receiver = receiver_of(channel, self._timeout_s)
+        if channel.name == WEBHOOK:
+            await self._look_up(channel, receiver)
+        else:
+            # A name that nobody answers holds up no other channel.
+            looking = asyncio.create_task(self._look_up(channel, receiver))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
+        self._notifiers[channel.name] = Notifier(channel, receiver, self._shared)
+        self._process.log.info("channel_open", channel=channel.name, kind=channel.kind, to=channel.shown)
+
+    async def _look_up(self, channel: Channel, receiver: Receiver) -> None:
+        """Say at once, and not with the first alert, that a channel leads nowhere or where it may not."""
         try:
             await receiver.addresses()
         except AddressRefused as refusal:
             if channel.name == WEBHOOK:
                 raise
             self._process.log.error("channel_refused", channel=channel.name, reason=str(refusal))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self._process.log.warning(
                 "webhook_unknown", channel=channel.name, webhook=channel.shown, reason=str(error)
             )
-        self._notifiers[channel.name] = Notifier(channel, receiver, self._shared)
-        self._process.log.info("channel_open", channel=channel.name, kind=channel.kind, to=channel.shown)
 
     async def _remove(self, name: str) -> None:
         notifier = self._notifiers.pop(name)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from tidegate.records import Alert, KeyValue
 from tidegate.records.alert import fingerprint
+from tidegate_consumers.notify.courier import Receiver
 from tidegate_consumers.notify.delivery import Outcome
-from tidegate_consumers.notify.notifier import Receiver
 from tidegate_consumers.notify.parcel import Parcel
 
 RULE = "channel_test"
