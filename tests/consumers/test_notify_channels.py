@@ -119,9 +119,11 @@ def test_a_channel_that_does_not_get_through_is_an_alert_for_the_others_until_it
     with closing(Hooks()) as refusing:
         file = write(tmp_path / "c.yaml", refusing=slack(refusing), fine=slack(hooks))
         refusing.answer = refusing.saying(403)
-        with notify(settings, None, Schedule(pauses_s=(0.1,) * 500), channels=file) as process:
+        schedule, pages = Schedule(pauses_s=(0.1,) * 500), "https://docs.example/runbooks/"
+        with notify(settings, None, schedule, channels=file, runbooks=pages) as process:
             publish(settings, ALERTS, alert())
             until(lambda: titles(hooks)[1:] == ["🟠 ERROR: channel_failing"])
+            assert b"<https://docs.example/runbooks/channel_failing.md|runbook>" in hooks.posts[1].body
             assert "wait for http://127.0.0.1/…: answered 403" in process.health.readyz()[1]
             refusing.answer = OK
             until(lambda: titles(hooks)[2:] == ["✅ resolved: channel_failing"])

@@ -150,6 +150,9 @@ def test_what_fires_is_listed_worst_first_and_what_is_over_only_if_asked(
         ("c", "resolved"),
     ]
     assert [row["fingerprint"] for row in cli("alert", "list", "--severity", "error", "--json").rows] == ["a"]
+    [one] = cli("alert", "list", "--severity", "error", "--json", TIDEGATE_RUNBOOKS="https://docs/r/").rows
+    assert one["runbook_url"] == "https://docs/r/no_traffic.md"
+    assert cli("alert", "list", TIDEGATE_RUNBOOKS="https://docs/r").code == 3
     table = cli("alert", "list", "--rule", "no_traffic")
     assert "Nobody calls." in table.out
     assert "nothing fires" in cli("alert", "list", "--rule", "other").err

@@ -115,6 +115,7 @@ SECRETS = {
     "kafka_password": 'hunter2"kafka',
     "clickhouse_password": "hunter2-clickhouse",
     "webhook_secret": "hunter2-webhook",
+    "webhook_old_secret": "hunter2-older",
     "webhook_url": "https://hooks.example/services/hunter2",
 }
 

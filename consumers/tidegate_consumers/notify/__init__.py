@@ -10,6 +10,7 @@
 ``courier``      attempt after attempt, on the ``schedule``
 ``grouping``     a flood -> a few parcels
 ``standing``     which alerts fire, as far as a channel has read
+``runbook``      where its page stands
 ``silences``     what nobody is told of for a while
 ``source``       the consumer that reads on while records wait, and their ``offsets``
 ``writer``       dead letters, and alerts about channels that are ``unreachable``

@@ -57,6 +57,7 @@ def list_(
     """List the alerts that fire, the worst and oldest first."""
     from tidegate_consumers.notify import silences
     from tidegate_consumers.notify.notice import SEVERITIES, severity_of
+    from tidegate_consumers.notify.runbook import with_runbook
 
     settings = settings_of(data_dir, context)
     asked = {"rule": rule, "severity": severity, "tenant": tenant}
@@ -68,7 +69,7 @@ def list_(
     ]
     found.sort(key=lambda alert: (SEVERITIES.index(severity_of(alert)), alert.starts_at))
     active = _active(silences.read(settings).values()) if found else []
-    rows = [_row(alert, active) for alert in found]
+    rows = [_row(with_runbook(alert, settings.runbooks), active) for alert in found]
     how = chosen(output, as_json)
     if how in (Format.TABLE, Format.WIDE):
         rows = [row | {"since": time_text(row["starts_at"])} for row in rows]

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import replace
 
 from confluent_kafka import Message as Record
 
@@ -17,6 +16,7 @@ from tidegate_consumers.notify.courier import Courier, GivenUp, Receiver, Shared
 from tidegate_consumers.notify.grouping import Groups, rounds
 from tidegate_consumers.notify.kinds import KINDS
 from tidegate_consumers.notify.parcel import Parcel
+from tidegate_consumers.notify.runbook import with_runbook
 from tidegate_consumers.notify.silences import is_held, was_held
 from tidegate_consumers.notify.source import MOST_WAITING, Source
 from tidegate_consumers.notify.standing import Standing
@@ -56,6 +56,7 @@ class Notifier:
         self._source = Source(shared.process.settings, channel.group, SOURCES, most)
         self._courier = Courier(channel, receiver, SOURCES, shared, self)
         self._mark = unreachable.mark_of(channel.name)
+        self._pages = shared.process.settings.runbooks
         self._wait_s = channel.wait_s
         self._remind_s = time.monotonic() + _REMIND_S
         shared.figures.open(channel.name)
@@ -208,15 +209,7 @@ class Notifier:
     def _await_others(self, alert: Alert, place: Place | None) -> None:
         if not self._pending:
             self._due_s = time.monotonic() + self._wait_s
-        self._pending.append((self._with_runbook(alert), place))
-
-    def _with_runbook(self, alert: Alert) -> Alert:
-        pages = self._shared.process.settings.runbooks
-        return (
-            replace(alert, runbook_url=f"{pages}{alert.rule}.md")
-            if pages and not alert.runbook_url
-            else alert
-        )
+        self._pending.append((with_runbook(alert, self._pages), place))
 
     def _pack(self) -> None:
         if not self._pending or time.monotonic() < self._due_s:
@@ -252,7 +245,7 @@ class Notifier:
             return
         self._remind_s = time.monotonic() + _REMIND_S
         firing = [
-            self._with_runbook(alert)
+            with_runbook(alert, self._pages)
             for mark, alert in self._standing.firing.items()
             if self._wants(alert) and mark not in self._standing.held and mark not in self._last
         ]
