@@ -68,6 +68,8 @@ def test_after_a_restart_many_that_fire_are_taken_for_a_group_and_it_is_said(ale
     groups = Groups()
     flood = firing(alert, 50)
     groups.assume(flood)
+    [alone] = groups.parcels([alert(fingerprint="feed", sequence=1)])
+    assert alone.group == "", "what begins now is told in full"
     [end] = groups.parcels(over(flood))
     assert (end.left, end.assumed) == (0, True)
     assert end.group == Groups().parcels(flood)[0].group

@@ -61,7 +61,8 @@ class Groups:
     def _firing(self, alerts: Sequence[Alert]) -> list[Parcel]:
         packed = []
         for group, kind in self._coarse_enough(alerts).items():
-            if len(kind) <= MOST_ALONE and group not in self._members:
+            is_told = group in self._members and group not in self._assumed
+            if len(kind) <= MOST_ALONE and not is_told:
                 packed += [Parcel(records=(alert,)) for alert in kind]
                 continue
             self._join(group, kind)

@@ -30,6 +30,7 @@ MOST_GROUPED = 20_000
 _FINISH_S = 3.0
 _REMIND_S = 60.0
 _LONGEST_WAIT_S = 60.0
+_LONGEST_SCAN_S = 600.0
 
 Place = tuple[str, Record]
 
@@ -150,7 +151,8 @@ class Notifier:
 
     def _remembered(self, until: int) -> Standing:
         standing = Standing()
-        for message, alert in scan.records(self._shared.process.settings, ALERTS):
+        settings = self._shared.process.settings
+        for message, alert in scan.records(settings, ALERTS, timeout_seconds=_LONGEST_SCAN_S):
             if (message.offset() or 0) >= until:
                 break
             if alert is not None:
