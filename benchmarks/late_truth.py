@@ -20,12 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts.ripening import Unripe
 from tidegate_streams.rollouts.strata import Rating
 from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.emix import Counts, Floats
+from tidegate_streams.waits import call_time
 
 ALPHA = 0.01
 LOOKS = 360
@@ -230,24 +232,36 @@ def decided(
         ends: list[int] = certain.argmax(axis=1)[certain.any(axis=1)].tolist()
         return ends
     cells = _arrivals(world, runs, np.random.default_rng(seed), looks)
-    return [end for run in range(runs) for end in _end([(n[run], k[run]) for n, k in cells], looks)]
+    found, place = _places(looks, cells[0][0].shape[2])
+    flat = [(n.reshape(runs, -1), k.reshape(runs, -1)) for n, k in cells]
+    sums = [
+        [np.bincount(place, one[run]).astype(int) for pair in flat for one in pair] for run in range(runs)
+    ]
+    return [end for some in sums for end in _end(found, some, looks)]
 
 
-def _end(cells: list[tuple[Ints, Ints]], looks: int) -> Iterator[int]:
-    found: list[list[Rating]] = [[] for _ in range(looks)]
-    for variant, (n, bad) in enumerate(cells):
-        for pane, delay in np.argwhere(n).tolist():
-            if pane + delay < looks:
-                counts = int(n[pane, delay]), int(bad[pane, delay])
-                found[pane + delay].append(
-                    Rating(1, "feedback.thumbs", str(variant), pane * PANE_US, *counts)
-                )
+def _places(looks: int, delays: int) -> tuple[list[tuple[int, int]], Ints]:
+    """Look and time of the call, as stage 1 tells it, of ratings; and to which of these each cell adds."""
+    panes, late = (one.ravel() for one in np.indices((looks, delays)))
+    times = pl.DataFrame({"call": panes * PANE_US, "rated": (panes + late) * PANE_US})
+    told = times.select(call_time(pl.col("call"), pl.col("rated"))).to_series().to_numpy()
+    found, place = np.unique(np.stack([panes + late, told]), axis=1, return_inverse=True)
+    return [(look, call_us) for look, call_us in found.T.tolist()], place.ravel()
+
+
+def _end(found: list[tuple[int, int]], sums: list[Ints], looks: int) -> Iterator[int]:
+    n_b, k_b, n_c, k_c = (one.tolist() for one in sums)
+    ratings: list[list[Rating]] = [[] for _ in range(looks)]
+    for place, (look, call_us) in enumerate(found):
+        if look < looks:
+            ratings[look].append(Rating(1, "feedback.thumbs", "b", call_us, n_b[place], k_b[place]))
+            ratings[look].append(Rating(1, "feedback.thumbs", "c", call_us, n_c[place], k_c[place]))
     unripe, curve = Unripe(), np.zeros(13)
-    for look, ratings in enumerate(found):
-        for table in unripe.look((look + 1) * PANE_US, ratings).values():
-            (n_b, k_b), (n_c, k_c) = table.get("0", (0, 0)), table.get("1", (0, 0))
-            if n_b and n_c and k_b + k_c:
-                curve = curve + _curve(n_b, n_c, k_b, k_c)
+    for look, some in enumerate(ratings):
+        for table in unripe.look((look + 1) * PANE_US, some).values():
+            (n, k), (m, j) = table.get("b", (0, 0)), table.get("c", (0, 0))
+            if n and m and k + j:
+                curve = curve + _curve(n, m, k, j)
         if _evidence(curve) >= math.log(1 / ALPHA):
             yield look
             return
