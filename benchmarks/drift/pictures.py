@@ -52,7 +52,7 @@ def delays(quiet: Mapping[str, list[Row]], late: list[Row], path: Path) -> None:
         for axes in panels.flat
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(named.values(), named, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(named.values(), named, loc="center", bbox_to_anchor=(0.84, 0.3), fontsize=9, frameon=False)
     figure.savefig(path, dpi=DPI)
 
 
