@@ -75,3 +75,15 @@ def test_a_heartbeat_says_where_the_logs_of_ratings_end() -> None:
     marks = Watermarks(delay_us=0, follows_clock=False)
     assert [source.end for source in beat(marks, c0=11, f0=9).sources] == [None, None, 9]
     assert [source.end for source in beat(marks, c0=11).sources] == [None, None, UNKNOWN]
+
+
+def test_a_pane_is_passed_when_every_partition_or_the_clock_has_left_it() -> None:
+    live, past = (Watermarks(delay_us=2_000_000, follows_clock=clock) for clock in (True, False))
+    for marks in (live, past):
+        marks.settled(0, 25_000_000, None)
+        marks.settled(1, 21_999_999, None)
+    assert live.passed(41_999_999) == (1, 3)
+    assert live.passed(42_000_000) == (1, 4)
+    assert past.passed(42_000_000) == (1, 0)
+    past.settled(1, 22_000_000, None)
+    assert past.passed(42_000_000) == (2, 0)

@@ -74,6 +74,7 @@ class Aggregate:
         self._deliveries = Deliveries(settings)
         self._worker = f"{platform.node()}:{os.getpid()}"
         self._beat_at_s = 0.0
+        self._passed = (0, 0)
         self._claimed: Sequence[Range] = ()
         self._consumer = RangeConsumer(
             settings,
@@ -101,8 +102,9 @@ class Aggregate:
             return
         if self.positions():
             self._process.ready()
-        if time.monotonic() - self._beat_at_s >= HEARTBEAT_S:
-            self._beat_at_s = time.monotonic()
+        passed = self._watermarks.passed(time.time_ns() // 1_000)
+        if passed != self._passed or time.monotonic() - self._beat_at_s >= HEARTBEAT_S:
+            self._passed, self._beat_at_s = passed, time.monotonic()
             self._heartbeat()
 
     def positions(self) -> dict[tuple[str, int], int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tidegate.records import Heartbeat, SourceProgress
 from tidegate.topics import CALLS, EVALUATIONS, FEEDBACK
+from tidegate_streams.partials import PANE_US
 
 RATINGS = (FEEDBACK, EVALUATIONS)
 
@@ -49,6 +50,20 @@ class Watermarks:
             self._raise(partition, latest_us - self.delay_us)
         if end_us is not None:
             self._raise(partition, end_us)
+
+    def passed(self, clock_us: int) -> tuple[int, int]:
+        """Return how many panes lie behind what is settled, and behind the clock where that counts.
+
+        When either is another one than at the last heartbeat, the next may end a pane: it need not wait.
+
+        Parameters
+        ----------
+        clock_us
+            The clock, in microseconds since the epoch.
+        """
+        settled_us = min(self.by_partition.values(), default=0)
+        at_end_us = clock_us - self.delay_us if self.follows_clock else 0
+        return settled_us // PANE_US, at_end_us // PANE_US
 
     def heartbeat(
         self,
