@@ -128,7 +128,7 @@ def test_a_mail_has_one_subject_and_no_header_that_a_label_wrote(parcel: Parcel)
 
 
 def test_a_label_with_a_line_break_writes_no_header(alert: Any) -> None:
-    evil = alert(rule="x\r\nBcc: eve@example.test", tenant="t\nX-Evil: 1")
+    evil = alert(rule="x\r\nBcc: eve@example.test", tenant="t\nX-Evil: 1", fingerprint="a\r\nBcc: b")
     raw = mail(MAILING, Parcel(records=(evil,)), NOW).as_bytes()
     assert b"\nBcc:" not in raw
     assert b"\nX-Evil:" not in raw

@@ -1,6 +1,7 @@
 """E-mail: a parcel as a message, handed to a mail server that may hang, lie or refuse."""
 
 import asyncio
+import re
 import smtplib
 import socket
 import ssl
@@ -22,6 +23,7 @@ from tidegate_consumers.notify.parcel import Parcel
 LONGEST_SUBJECT = 200
 
 _LONGEST_TEXT = 20_000
+_NO_MARK = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_WORDS = 200
 
 
@@ -34,13 +36,14 @@ def mail(channel: Channel, parcel: Parcel, now: datetime) -> EmailMessage:
     mailing, notice = channel.mailing, notice_of(parcel)
     assert mailing is not None
     domain = mailing.sender.rpartition("@")[2]
-    thread = parcel.id.rpartition("-")[0] or parcel.id
+    mark = _NO_MARK.sub("", parcel.id)
+    thread = mark.rpartition("-")[0] or mark
     message = EmailMessage(policy=SMTP)
     message["Subject"] = cut(f"[tidegate] {notice.title}", LONGEST_SUBJECT)
     message["From"] = mailing.sender
     message["To"] = ", ".join(mailing.recipients)
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{parcel.id}@{domain}>"
+    message["Message-ID"] = f"<{mark}@{domain}>"
     message["References"] = f"<{thread}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     facts = "\n".join(f"{name}: {value}" for name, value in notice.facts if value)
