@@ -56,6 +56,16 @@ def test_a_change_starts_is_updated_and_ends_once_each_near_its_moments():
     assert last.share_since == pytest.approx(0.15, abs=0.03)
 
 
+def test_after_a_change_that_ended_the_past_rolls_on():
+    one = watch(is_rate=True)
+    told(QUICK, rates(3, (0.05, LEARNT), (0.15, 60), (0.05, 200)), one)
+    assert one.change is None
+    assert one.past.usual.to_us > (LEARNT + 200) * MINUTE_US
+    assert one.past.usual.tally.above[0] / one.past.usual.tally.n == pytest.approx(0.05, abs=0.005)
+    between = [start_us for start_us, _ in one.past.blocks if LEARNT <= start_us / MINUTE_US < LEARNT + 60]
+    assert not between
+
+
 def test_days_without_a_change_tell_nothing():
     assert not told(QUICK, rates(4, (0.05, 1_500)))
     assert not told(QUICK, rates(5, (0.0, 600)))

@@ -104,6 +104,11 @@ class Past:
             self._settle(policy)
         self.filling = (block_us, tally if self.filling is None else self.filling[1].plus(tally))
 
+    def drop(self, policy: Policy, from_us: int) -> None:
+        """Take out the blocks that a change may have begun in."""
+        self.blocks = [one for one in self.blocks if one[0] + policy.block_us <= from_us]
+        self.filling = None
+
     def _look_for_edges(self, policy: Policy, start_us: int, sample: Histogram) -> None:
         if self.begun_us is None:
             self.begun_us = start_us

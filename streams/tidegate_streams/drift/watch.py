@@ -138,9 +138,9 @@ def step(
     if policy.reference == "rolling":
         (one.fresh or one.past).take(policy, start_us, sample)
         if one.change and one.fresh and len(one.fresh.blocks) >= policy.blocks:
+            learnt = one.fresh
             found = _ended(one, policy, end_us, one.change.usual, one.change)
-            one.past, one.week = one.fresh, Week()
-            one.fresh = None
+            one.past, one.week = learnt, Week()
     elif policy.reference == "release" and beside:
         one.past.take(policy, start_us, beside)
     elif policy.reference == "pinned" and policy.pinned_from_us <= start_us < policy.pinned_to_us:
@@ -182,6 +182,8 @@ def _look_for_change(
     found = _described(one, policy, end_us, usual, edge)
     one.change = replace(found, log_e=log_e, run_length=run_length)
     one.fresh = _past(one.past.edges == RATE_EDGES)
+    if policy.reference == "rolling":
+        one.past.drop(policy, one.change.changed_low_us)
     one.log_return, one.windows_since = -math.inf, 0
     one.since = _total_since(one.kept, one.change.changed_us)
     return one.change
@@ -213,7 +215,7 @@ def _look_for_return(
 
 def _ended(one: Watch, policy: Policy, end_us: int, usual: Usual, change: Change) -> Change:
     ended = _later(one, policy, end_us, usual, change, "ended")
-    one.change = one.log_r = one.since = None
+    one.change = one.log_r = one.since = one.fresh = None
     one.kept = []
     return ended
 
