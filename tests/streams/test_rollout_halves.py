@@ -13,7 +13,7 @@ from tests.streams.drive import START, Drive, latency, rate, rollout
 from tests.streams.folding import rollout as chat
 
 from tidegate import codec
-from tidegate.records import DeploymentCommand, DeploymentStatus, Frame, RolloutProgress
+from tidegate.records import DeploymentCommand, DeploymentStatus, Frame, RolloutProgress, Step
 from tidegate_streams import fold, frozen, partials
 from tidegate_streams.meters import Meters
 from tidegate_streams.partials import PANE_US
@@ -21,6 +21,7 @@ from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.halves import BLOCK_US, Halves, serving
 from tidegate_streams.rollouts.past import Past
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
+from tidegate_streams.statistics import emix
 from tidegate_streams.statistics.dependence import Excess, HalfSums
 
 DAY = 48 * BLOCK_US
@@ -147,12 +148,14 @@ def begun(halves, **changes):
 
 
 def test_evidence_is_as_much_less_as_calls_resemble_each_other():
-    plain, told = begun(Halves()), begun(known(3.0))
+    one_step = [Step(weight_bp=5_000, min_calls=10**6)]
+    plain, told = begun(Halves(), steps=one_step), begun(known(3.0), steps=one_step)
     for drive in (plain, told):
-        drive.serve(panes=3, bad=0.1)
+        drive.serve(panes=8, bad=0.1)
     [effect] = told.progress.evidence[0].design_effects
     assert 3 < effect < 3.3
     one, other = (drive.state.evidence["june"]["error_rate"].curves for drive in (plain, told))
+    assert all(one[0, part].any() for part in (emix.HARM, emix.SAFE, emix.GRID))
     np.testing.assert_allclose(other * effect, one)
     assert plain.progress.evidence[0].design_effects == []
 
