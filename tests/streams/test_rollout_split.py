@@ -9,6 +9,7 @@ from tests.streams.drive import Drive, rate, rollout
 from tidegate.records import Alert, Step
 from tidegate_streams import users
 from tidegate_streams.frozen import freeze, thaw
+from tidegate_streams.rollouts.findings import is_uneven
 from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
 LONG = [Step(weight_bp=5_000, min_calls=10**6)]
@@ -93,6 +94,16 @@ def test_harm_rolls_back_while_the_split_is_uneven():
         "rollout_split_uneven",
         "resolved",
     )
+
+
+def test_harm_that_is_found_by_the_look_that_finds_the_split_uneven_rolls_back():
+    drive = Drive(rollout(metrics=[rate()], steps=LONG))
+    traffic = Users(drive)
+    traffic.serve(5)
+    traffic.lost = 0.8
+    traffic.serve(1, calls=4_000, worse=20)
+    assert is_uneven(drive.state)
+    assert drive.actions == ["start", "rollback"]
 
 
 def test_a_person_lets_it_go_on_and_it_is_held_again_only_if_the_cause_is_still_there():
