@@ -54,6 +54,8 @@ def test_what_was_heard_of_a_deleted_topic_counts_no_more() -> None:
     watermark.hear(beat((0, 100), (1, 100)))
     watermark.hear(beat((0, 500), topic_id="b"))
     assert watermark.us == 100
+    watermark.hear(beat((1, 90), topic_id="b"))
+    assert watermark.us == 100
     watermark.hear(beat((1, 400), topic_id="b"))
     assert watermark.us == 400
 
