@@ -32,6 +32,17 @@ def test_it_says_the_stream_s_own_sentences_and_the_figures() -> None:
     assert any("march when the weighted mean of e_rollback reaches 100." in line for line in said)
 
 
+def test_that_it_was_forced_is_said_as_long_as_it_runs() -> None:
+    for force, times in ((True, 1), (False, 0)):
+        drive = Drive(rollout(force=force))
+        for _ in range(2):
+            said = lines(drive.state.plan, drive.progress)
+            told = "taken whether or not it can decide in 6 h; its start says why it might not"
+            assert sum(told in line for line in said) == times
+            assert explained(drive.state.plan, drive.progress)["forced"] is force
+            drive.serve(6)
+
+
 def test_odds_beyond_the_grid_are_told_as_beyond_it_and_the_figures_are_named() -> None:
     shown = {"over 20": {"bad": 0.01, "worse": 90}, "under 0.05": {"bad": 0.9, "worse": 0.001}}
     for end, how in shown.items():

@@ -47,6 +47,7 @@ def explained(spec: Rollout, progress: RolloutProgress | None) -> dict[str, Any]
         ]
         if current
         else [],
+        "forced": spec.force,
         "alpha": {"rollback": spec.alpha_rollback, "promotion": spec.alpha_promotion},
         "self": {"tests": current.self_tests, "alarms": current.self_alarms} if current else None,
     }
@@ -152,6 +153,13 @@ def lines(spec: Rollout, progress: RolloutProgress | None) -> list[str]:
         f"state       {view['state']}: {view['reason']}",
         f"weights     {weights_text(view['weights'])}",
     ]
+    if spec.force:
+        # What was foretold stands in the reason of the first command, which later ones replace.
+        said.append(
+            "forced      taken whether or not it can decide in "
+            f"{words.duration(spec.max_duration_us)}; its start says why it might not: "
+            f"tidegate rollout history {view['name']}"
+        )
     if progress is None or not view["metrics"]:
         return said
     said += ["", "Evidence", *(f"  {metric['sentence']}" for metric in view["metrics"])]
