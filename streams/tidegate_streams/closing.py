@@ -1,6 +1,7 @@
 """Panes that end: looks at them, the sums they go into, and the windows that are due."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -117,7 +118,8 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
         return decided
     at = machine.Position(partition=state.partition, offset=offset, watermark_us=state.watermark.us)
     shadowed = [key for key, one in state.rollouts.items() if one.spec and one.spec.strategy == "shadow"]
-    passing = filters.passing(looks.KEY, {key: one.spec for key, one in state.rollouts.items() if one.spec})
+    specs = {key: one.spec for key, one in state.rollouts.items() if one.spec}
+    passing = partial(filters.passed, key=looks.KEY, specs=specs)
     late = looks.by_deployment(
         state.late.bag.rows(), state.rollouts, late=True, shadowed=shadowed, passing=passing
     )

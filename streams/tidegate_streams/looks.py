@@ -1,6 +1,6 @@
 """What a rollout is shown: one look a pane, in pane order, however many panes close at once."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import polars as pl
 
@@ -12,8 +12,11 @@ from tidegate_streams.windows import DAY_US, HOUR_US
 KEY = pl.concat_str("tenant", "environment", "deployment", separator="/")
 """Of the deployment that a row is about."""
 
-_ALL = pl.lit(True)
 _RELEASE = ("tenant", "environment", "deployment", "variant", "assignment_revision", "aa", "pane_us")
+
+
+def _all(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
 
 
 def _columns(kind: str) -> list[str]:
@@ -66,7 +69,7 @@ def by_deployment(
     *,
     late: bool,
     shadowed: Iterable[str] = (),
-    passing: pl.Expr = _ALL,
+    passing: Callable[[pl.DataFrame], pl.DataFrame] = _all,
 ) -> dict[str, Frames]:
     """Rows that may decide, per deployment with a rollout, by variant, half of its units and stratum.
 
@@ -81,7 +84,7 @@ def by_deployment(
     shadowed
         Keys of the rollouts whose candidate serves nobody: what copies of calls did counts there.
     passing
-        Which rows pass the filters of their rollout, see `rollouts.filters`.
+        Leaves out the rows that the filters of their rollout do, see `rollouts.filters`.
     """
     wanted = list(keys)
     copies = (
@@ -93,8 +96,8 @@ def by_deployment(
     for kind in KINDS:
         if frames[kind].is_empty():
             continue
-        may_decide = KEY.is_in(wanted) & (pl.col("comparable") | copies) & passing
-        rows = frames[kind].filter(may_decide).select(_columns(kind))
+        may_decide = KEY.is_in(wanted) & (pl.col("comparable") | copies)
+        rows = passing(frames[kind].filter(may_decide)).select(_columns(kind))
         if rows.is_empty():
             continue
         merged = partials.merge(rows).with_columns(pl.lit(late).alias("is_late"), KEY.alias("_key"))

@@ -1,5 +1,8 @@
 """Filters: only the calls that a rollout asks for decide, live and in a backtest, by the same code."""
 
+import time
+from functools import partial
+
 import polars as pl
 import pytest
 from tests.streams.drive import Drive, rate, rollout
@@ -57,9 +60,14 @@ ROWS = frames(
 )
 
 
+def shown_of(specs):
+    passing = partial(filters.passed, key=looks.KEY, specs=specs)
+    return looks.by_deployment(ROWS, specs, late=False, passing=passing)
+
+
 def counted(asked):
     specs = {"acme/prod/answers": rollout(filters=asked), "acme/prod/search": rollout()}
-    shown = looks.by_deployment(ROWS, specs, late=False, passing=filters.passing(looks.KEY, specs))
+    shown = shown_of(specs)
     return {key: sum(tables["calls"]["calls"]) for key, tables in shown.items()}
 
 
@@ -73,6 +81,15 @@ def test_only_calls_that_pass_every_filter_decide_and_other_deployments_are_left
 def test_a_filter_that_nothing_passes_shows_nothing():
     nothing = Filter(dimension="app", op="in", value=["nobody"])
     assert "acme/prod/answers" not in counted([nothing])
+
+
+def test_the_filters_of_thousands_of_rollouts_are_asked_of_their_own_rows_only():
+    asking = rollout(filters=[CHAT])
+    specs = {"acme/prod/answers": asking} | {f"acme/prod/other-{n}": asking for n in range(3_000)}
+    began = time.process_time()
+    (tables,) = shown_of(specs).values()
+    assert sum(tables["calls"]["calls"]) == 1_011
+    assert time.process_time() - began < 5
 
 
 def test_a_backtest_keeps_what_the_filters_ask_for_and_adds_up_the_rest():

@@ -31,18 +31,23 @@ def condition(filters: Iterable[Filter]) -> pl.Expr:
     return passes
 
 
-def passing(key: pl.Expr, specs: Mapping[str, Rollout]) -> pl.Expr:
-    """Return which rows may decide by the filters of their deployment's rollout.
+def passed(rows: pl.DataFrame, key: pl.Expr, specs: Mapping[str, Rollout]) -> pl.DataFrame:
+    """Leave out the rows that may not decide by the filters of their deployment's rollout.
 
     Parameters
     ----------
+    rows
+        Of the finest series.
     key
         Of a row's deployment.
     specs
         Key -> specification in force. Rows of other deployments pass.
     """
-    passes = pl.lit(True)
-    for name, spec in specs.items():
-        if spec.filters:
-            passes &= (key != name) | condition(spec.filters)
-    return passes
+    asking = [name for name, spec in specs.items() if spec.filters]
+    if not asking:
+        return rows
+    # Not one condition for all: it would be asked of every row, and grow with the rollouts.
+    asked = rows.filter(key.is_in(asking)).with_columns(_key=key)
+    parts = asked.partition_by("_key", as_dict=True)
+    kept = [part.filter(condition(specs[name].filters)).drop("_key") for (name,), part in parts.items()]
+    return pl.concat([rows.filter(~key.is_in(asking)), *kept])
