@@ -24,10 +24,19 @@ from tidegate_streams import emissions, rollups
 from tidegate_streams.admission import admit, unpack
 from tidegate_streams.closing import batches, close, show
 from tidegate_streams.deletion import DELETE
-from tidegate_streams.forgotten import effects_told, estrange, is_remembered, is_strange, take_up, taken_up
+from tidegate_streams.forgotten import (
+    effects_told,
+    estrange,
+    is_remembered,
+    is_strange,
+    take_up,
+    taken_up,
+    was_refused,
+)
 from tidegate_streams.partials import PANE_US
 from tidegate_streams.rollouts import machine
 from tidegate_streams.rollouts.outputs import is_news
+from tidegate_streams.rollouts.state import State as Deployment
 from tidegate_streams.state import Rules, State
 from tidegate_streams.windows import form
 
@@ -79,6 +88,9 @@ def apply(state: State, offset: int, record: Any, *, windows: bool = True) -> li
             decided = taken_up(state, at)
             for spec in specs:
                 key = deployment_key(spec.tenant, spec.environment, spec.deployment)
+                if was_refused(state, spec, at):
+                    state.rollouts.setdefault(key, Deployment(key))
+                    continue
                 if key in state.unproven and is_strange(state, key, spec, at):
                     estrange(state, key)
                 if key in state.forgotten and not is_remembered(state, key, spec, at):

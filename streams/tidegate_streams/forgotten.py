@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate.records import Rollout
+from tidegate.series import specification_id
 from tidegate_streams.rollouts import machine, reference
 from tidegate_streams.rollouts.halves import Effects
 from tidegate_streams.rollouts.past import Past
@@ -48,6 +49,16 @@ def effects_told(state: State, key: str, spec: Rollout, at: machine.Position) ->
     if past is None or not past.tells(spec.generation, at.offset):
         return None
     return past.effects_of(spec.generation)
+
+
+def was_refused(state: State, spec: Rollout, at: machine.Position) -> bool:
+    """Whether a specification was published to be refused here.
+
+    It might be taken in now: what was usual, and how much calls resemble each other, is learnt from weeks
+    that the journal may no longer tell of.
+    """
+    now_us = spec.ts if at.watermark_us is None else at.watermark_us
+    return (specification_id(spec.spec_hash, spec.generation), now_us) in state.refused
 
 
 def is_strange(state: State, key: str, spec: Rollout, at: machine.Position) -> bool:

@@ -178,7 +178,14 @@ class Journals:
                 del known.windows[partition]
             journal.state, journal.snapshot = journal.snapshot, None
             if journal.state is None:
-                journal.state = fold.State(partition, self.rules, journal.starts_at, pasts, known.overflows())
+                journal.state = fold.State(
+                    partition,
+                    self.rules,
+                    journal.starts_at,
+                    pasts,
+                    known.overflows(),
+                    frozenset(known.refusals),
+                )
         began = time.monotonic()
         try:
             record = decode(value or b"", expect=fold.JOURNAL)

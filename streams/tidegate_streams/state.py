@@ -44,6 +44,8 @@ class State:
     """Deployment key -> what was published of it."""
     overflows: InitVar[Mapping[str, Alert] | None] = None
     """Fingerprint -> what was published last of each alert about too many series."""
+    refused: frozenset[tuple[str, int]] = frozenset()
+    """What was published to be refused, and when: the journal may no longer tell why."""
     forgotten: dict[str, Past] = field(init=False)
     """Deployments from before the journal's beginning, until what is left says where they stand."""
     unproven: dict[str, Past] = field(init=False)

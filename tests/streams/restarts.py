@@ -76,7 +76,8 @@ def run(messages, known, begins_at=0):
 def run_until_killed(messages, known, begins_at, sends):
     """The same until so many were sent; also the offset that it came to."""
     pasts = known.pasts(PARTITION)
-    state = fold.State(PARTITION, fold.Rules(series_cap=6), begins_at, pasts, known.overflows())
+    rules, refused = fold.Rules(series_cap=6), frozenset(known.refusals)
+    state = fold.State(PARTITION, rules, begins_at, pasts, known.overflows(), refused)
     sent = []
     for offset, message in enumerate(messages[begins_at:], begins_at):
         for output in fold.apply(state, offset, message, windows=False):

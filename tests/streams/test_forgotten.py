@@ -23,7 +23,7 @@ from tests.streams.restarts import (
 )
 
 from tidegate.codec import encode
-from tidegate.records import Alert, DeploymentCommand, DeploymentStatus, Heartbeat, RolloutProgress
+from tidegate.records import Alert, DeploymentCommand, DeploymentStatus, Heartbeat, RolloutProgress, Step
 
 
 def two_rollouts(made):
@@ -156,6 +156,24 @@ def test_a_new_generation_replaces_what_is_held_for_its_lost_evidence(journal):
     assert [(c.generation, c.revision) for c in of(DeploymentCommand, sent)] == [(2, last + 1)]
     assert [a.status for a in of(Alert, sent)] == ["firing", "resolved"]
     assert run(anew, known, begins_at=cut) == []
+
+
+def test_what_was_refused_for_what_the_journal_has_forgotten_does_not_begin_after_a_restart(journal):
+    made = journal()
+    messages = [made.beat(START), made.rollout(encode(spec(1))), made.action(encode(action("abort")))]
+    for minutes in (0, 20, 40):
+        messages += panes(made, START + minutes * 60 * SECOND, 1, worse=True, count=4)
+    begins_at = len(messages) - 8
+    long = [Step(weight_bp=5_000, min_calls=100_000, warmup_us=0)]
+    messages += [made.rollout(encode(replace(spec(2), steps=long))), made.beat(START + 2 * HOUR)]
+    known = published(spec(1), spec(2))
+    (refused,) = of(DeploymentStatus, run(messages, known))
+    assert "cannot be expected to decide" in refused.detail
+    # What is left tells less than half an hour of what is usual, which is too little to refuse anything.
+    assert not of(DeploymentCommand, run(messages, known, begins_at=begins_at))
+    # Who was not told that it is refused may see it begin.
+    known.refusals.clear()
+    assert of(DeploymentCommand, run(messages, known, begins_at=begins_at))
 
 
 def test_a_rollout_that_began_right_after_the_journal_does_is_forgotten_too_rather_than_judged_anew(journal):
