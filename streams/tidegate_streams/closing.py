@@ -127,12 +127,13 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
     for start_us in looks.panes_between(before_us, until_us, filled, quiet_since_us):
         shown = {}
         if start_us in closing:
-            rows = closing[start_us].bag.rows()
-            shown = looks.by_deployment(rows, state.rollouts, late=False, shadowed=shadowed, passing=passing)
+            seen = closing[start_us].bag.rows()
+            shown = looks.by_deployment(seen, state.rollouts, late=False, shadowed=shadowed, passing=passing)
         for key in sorted(state.rollouts):
             tables = [source[key] for source in (shown, late) if key in source]
-            strata = _strata(state, key, tables, start_us + PANE_US)
-            halves = _halves(state.rollouts[key], tables)
+            rows = looks.joined(tables) if tables else None
+            strata = _strata(state, key, rows, start_us + PANE_US)
+            halves = _halves(state.rollouts[key], rows)
             state.rollouts[key], outputs = machine.on_look(
                 state.rollouts[key], start_us + PANE_US, strata, at, halves
             )
@@ -141,21 +142,23 @@ def _look(state: State, offset: int, closing: dict[int, Pool], before_us: int, u
     return decided
 
 
-def _strata(state: State, key: str, tables: list[Frames], end_us: int) -> Strata:
+def _strata(state: State, key: str, rows: Frames | None, end_us: int) -> Strata:
     """Strata of one look at one deployment; ratings of its rollout when it is their turn."""
     unripe = state.unripe.get(key) or Unripe()
-    if not tables and unripe.is_empty:
+    if rows is None and unripe.is_empty:
         return {}
-    rows = looks.joined(tables)
     spec, revisions = state.rollouts[key].spec, state.rollouts[key].revisions
     metrics = {metric.name for metric in spec.metrics} if spec else set()
+    compared = {variant.name for variant in spec.variants} if spec else set()
 
     def is_judged(revision: int | None, metric: str) -> bool:
         is_ours = spec is not None and revision is not None and (spec.dry_run or revision in revisions)
         return is_ours and metric in metrics
 
-    ratings = ratings_of(rows["feedback"], rows["evaluations"])
-    strata = unripe.compared(end_us, strata_of(**rows), ratings, is_judged)
+    found = {} if rows is None else strata_of(**rows)
+    ratings = [] if rows is None else ratings_of(rows["feedback"], rows["evaluations"])
+    # Those of a variant that is none of the rollout's would have the others wait for them.
+    strata = unripe.compared(end_us, found, (one for one in ratings if one.variant in compared), is_judged)
     if unripe.is_empty:
         state.unripe.pop(key, None)
     else:
@@ -163,10 +166,10 @@ def _strata(state: State, key: str, tables: list[Frames], end_us: int) -> Strata
     return strata
 
 
-def _halves(known: Deployment, tables: list[Frames]) -> Strata:
-    if known.spec is None or not tables:
+def _halves(known: Deployment, rows: Frames | None) -> Strata:
+    if known.spec is None or rows is None:
         return {}
-    return halves_of(looks.joined(tables), serving(known.spec, known.state, known.winner))
+    return halves_of(rows, serving(known.spec, known.state, known.winner))
 
 
 def _overflows_resolved(state: State, until_us: int) -> Iterable[Alert]:

@@ -212,3 +212,24 @@ def test_ratings_compared_by_their_own_time_would_roll_back_what_is_rated_later(
 def test_the_simulation_finds_what_a_variant_that_hides_its_bad_records_does():
     world = late_truth.WORLDS["bad ones of the baseline alone later"]
     assert late_truth.false_rollbacks(world, 50, seed=1) > 10
+
+
+def test_ratings_of_a_variant_that_is_none_of_the_rollouts_keep_no_others_waiting():
+    made, state = Journal(), fold.State(0, RULES)
+    metrics = [DecisionMetric(name="feedback.thumbs", **ODDS)]
+    messages = [made.beat(START), made.rollout(codec.encode(rollout(metrics=metrics)))]
+    for second in range(0, 200, 10):
+        given = ("v1", "v2", "v9") if second == 100 else ("v1", "v2")
+        for variant in given:
+            call = made.Call(
+                ts_us=START + (0 if variant == "v9" else second * SECOND),
+                revision=1,
+                dimensions={"variant": variant},
+            )
+            rated_us = START + second * SECOND
+            messages.append(made.ratings("feedback", [(call, "thumbs", True)], rated_us))
+        messages.append(made.beat(START + (second + 10) * SECOND))
+    for offset, message in enumerate(messages):
+        fold.apply(state, offset, message, windows=False)
+    (counts,) = state.rollouts["acme/prod/chat"].evidence["v2"]["feedback.thumbs"].counts
+    assert counts == Counts(20, 20, 0, 0)
