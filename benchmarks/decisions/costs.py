@@ -62,6 +62,7 @@ def g6(rng: np.random.Generator, runs: int) -> list[Figure]:
         (1.0, 1.10, HALF),
         (1.0, 1.25, HALF),
         (1.0, 1.25, TENTH),
+        (1.0, 1.10, TENTH),
     ):
         seed = int(rng.integers(2**32))
 
