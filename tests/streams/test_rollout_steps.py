@@ -140,6 +140,21 @@ def test_no_step_ends_without_its_approval_and_an_approval_given_early_counts():
     assert drive.actions == ["start", "hold", "advance", "promote"]
 
 
+@pytest.mark.parametrize("waiting", [False, True])
+def test_an_approval_of_what_is_paused_says_that_it_still_is(waiting):
+    drive = Drive(rollout(paused=waiting))
+    if not waiting:
+        drive.serve_until("progressing")
+        drive.act("pause")
+    drive.act("approve")
+    assert drive.progress.paused
+    assert drive.progress.reason.endswith("(it is still paused: resume starts it again)")
+    drive.act("resume")
+    drive.act("approve")
+    assert not drive.progress.paused
+    assert "still paused" not in drive.progress.reason
+
+
 def test_an_approval_expires_by_event_time():
     gated = rollout(steps=[Step(weight_bp=1_000, min_calls=400, approval=True), Step(weight_bp=5_000)])
     drive = Drive(gated).serve(2)

@@ -297,6 +297,8 @@ def of_action(action: RolloutAction, state: State, judgements: Judgements) -> st
         "approve": f"Step {state.step + 1} approved",
     }[action.action]
     text = f"{said} by {action.actor}: {action.reason}"
+    if action.action == "approve" and state.held_for == "person":
+        text += " (it is still paused: resume starts it again)"
     suspects = _suspects(state, judgements)
     if action.action in ("promote", "advance", "resume") and suspects:
         text += f" (although {suspects})"
