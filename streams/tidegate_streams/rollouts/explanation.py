@@ -201,12 +201,16 @@ def _noise(spec: Rollout, progress: RolloutProgress) -> Iterator[str]:
     """How much evidence counts, and how often nothing was taken for something."""
     alike = f"calls of one {spec.assignment_unit} resemble each other"
     effects = {row.metric: row.design_effects for row in progress.evidence}
-    known = [f"{_range(found)} ({name})" for name, found in effects.items() if found]
+    stated = {one.name for one in spec.metrics if one.design_effect is not None}
+    known = [f"{_range(found)} ({name})" for name, found in effects.items() if found and name not in stated]
+    said = [f"{_range(found)} ({name})" for name, found in effects.items() if found and name in stated]
     unknown = [name for name, found in effects.items() if not found]
     if known:
         yield f"Evidence is divided by {words.joined(known)}, because {alike}."
+    if said:
+        yield f"Evidence is divided by {words.joined(said)}, as the rollout states."
     if unknown:
-        of = f" for {words.joined(unknown)}" if known else ""
+        of = f" for {words.joined(unknown)}" if known or said else ""
         yield f"How much {alike} is not known{of} yet: they count as independent."
     if progress.self_tests:
         allowed = f"alpha {spec.alpha_rollback:g} lets {spec.alpha_rollback * progress.self_tests:.2g} do so"
