@@ -184,6 +184,10 @@ def test_lint_takes_directories_and_patterns_and_each_file_once(cli: Any, tmp_pa
     assert (outcome.code, outcome.err.splitlines()[-1]) == (3, "2 files: 1 with mistakes")
     assert cli("rollout", "lint", more / "deep").code == 0
     assert cli("rollout", "lint", f"{tmp_path}/none/*.yaml").code == 3
+    (tmp_path / "none").mkdir()
+    nothing = cli("rollout", "lint", tmp_path / "none")
+    assert nothing.code == 3
+    assert nothing.err.startswith(f"{tmp_path}/none:1:1: no rollout file is in this directory")
     assert cli("rollout", "lint").code == 2
 
 

@@ -55,6 +55,9 @@ def _checked(path: Path) -> dict[str, Any]:
 
     problems: list[rollout_file.Problem] = []
     try:
+        if path.is_dir():
+            what = "no rollout file is in this directory: a name ends in .yaml or .yml"
+            raise rollout_file.FileError([rollout_file.Problem(str(path), 1, 1, "", what)])
         spec = rollout_file.read(path)
         say(f"{path}: fine: {spec.name}, {len(spec.steps)} steps, {len(spec.metrics)} metrics")
     except rollout_file.FileError as error:
@@ -75,7 +78,7 @@ def _files(places: Iterable[str]) -> Iterator[Path]:
             found = [path]
         else:
             found = sorted(map(Path, glob.glob(place, recursive=True)))  # noqa: PTH207 - also absolute ones
-        # What does not exist is read all the same: the error names it.
+        # What does not exist, or holds nothing, is checked all the same: the error names it.
         for one in found or [path]:
             if one not in seen:
                 seen.add(one)
