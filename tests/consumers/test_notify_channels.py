@@ -124,7 +124,8 @@ def test_a_channel_that_does_not_get_through_is_an_alert_for_the_others_until_it
             publish(settings, ALERTS, alert())
             until(lambda: titles(hooks)[1:] == ["🟠 ERROR: channel_failing"])
             assert b"<https://docs.example/runbooks/channel_failing.md|runbook>" in hooks.posts[1].body
-            assert "wait for http://127.0.0.1/…: answered 403" in process.health.readyz()[1]
+            waits = f"wait for http://127.0.0.1:{refusing.port}/…: answered 403"
+            assert waits in process.health.readyz()[1]
             refusing.answer = OK
             until(lambda: titles(hooks)[2:] == ["✅ resolved: channel_failing"])
             until(lambda: process.health.is_ready)

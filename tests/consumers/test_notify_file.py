@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def test_secrets_come_from_variables_and_files_and_are_not_shown(tmp_path: Path)
     assert found["team"].shown == "https://hooks.slack.example/…"
     assert found["hook"].secrets == ("whsec_" + "A" * 32, "whsec_BBBB")
     assert found["desk"].url == "smtp://smtp.example"
+    assert replace(found["team"], url="http://u:pl4nted@[::1]:8080/x?y").shown == "http://[::1]:8080/…"
     assert "pl4nted" not in repr(found)
     assert "whsec_" not in repr(found)
 

@@ -72,7 +72,8 @@ def test_a_longer_trouble_is_outlasted_and_told_by_readyz(settings: Settings, ho
     hooks.answer = hooks.saying(401)
     with notify(settings, hooks, Schedule(pauses_s=(0.2,) * 200)) as process:
         publish(settings, ALERTS, alert())
-        until(lambda: "1 wait for http://127.0.0.1/…: answered 401" in process.health.readyz()[1])
+        waits = f"1 wait for http://127.0.0.1:{hooks.port}/…: answered 401"
+        until(lambda: waits in process.health.readyz()[1])
         assert committed(settings, ALERTS) == 0
         until(lambda: figure(process, "deliveries_total", outcome="failed") >= 4)
         hooks.answer = hooks.saying(200)

@@ -118,7 +118,7 @@ class Channel:
     def shown(self) -> str:
         """Where it is, as it may be printed: a path is often a password."""
         address = urlsplit(self.url)
-        return f"{address.scheme}://{address.hostname}/…"
+        return f"{address.scheme}://{address.netloc.rpartition('@')[2]}/…"
 
     @property
     def group(self) -> str:
