@@ -73,14 +73,14 @@ def file(tmp_path: Path, slack: HTTPServer) -> Path:
     return path
 
 
-def test_channels_are_listed_without_their_secrets(cli: Any, file: Path) -> None:
+def test_channels_are_listed_without_their_secrets(cli: Any, file: Path, slack: HTTPServer) -> None:
     done = cli("alert", "channels", "--json", TIDEGATE_CHANNELS=str(file))
     assert done.code == 0
     assert done.rows == [
         {
             "channel": "team",
             "type": "slack",
-            "to": "http://127.0.0.1/…",
+            "to": f"http://127.0.0.1:{slack.server_port}/…",
             "alerts": True,
             "of": {"severity": "error"},
             "commands": False,
@@ -168,7 +168,9 @@ def test_a_silence_says_who_why_until_when_and_ends_by_hand(
     assert "1 that fire now match" in tried.err
     assert cli(*asked).code == 5
     assert cli("alert", "silences", "--json").rows == []
-    [made] = cli(*asked, "--yes", "--json").rows
+    done = cli(*asked, "--yes", "--json")
+    assert "1 that fire now match" in done.err
+    [made] = done.rows
     [found] = cli("alert", "silences", "--json").rows
     assert made == found
     assert (found["reason"], "@" in found["actor"]) == ("a move", True)

@@ -194,7 +194,10 @@ def silence(
         return
     agreed(f"Silence {target}? {firing} that fire now match.", yes=yes)
     silences.put(settings, record)
-    say(f"silenced {target} by {record.actor}; `tidegate alert unsilence {record.silence_id}`")
+    say(
+        f"silenced {target} by {record.actor}; {firing} that fire now match; "
+        f"`tidegate alert unsilence {record.silence_id}`"
+    )
     if as_json:
         write(to_json(codec.as_dict(record)))
 
