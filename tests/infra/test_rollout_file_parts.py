@@ -94,6 +94,9 @@ def test_all_of_it_is_read_and_the_stream_would_take_it():
         ("Europe/Berlin", "Europe/Bielefeld", 19, 61, "freezes[1].timeZone", "no known time zone"),
         (", timeZone: UTC", "", 20, 5, "freezes[2]", "timeZone is missing"),
         ("from: 22:00", "from: mon 22:00", 20, 24, "freezes[2].from", "no time of a day: write it as 22:00"),
+        ("name: error_rate, rollbackMargin: 1.5 points}\nmetrics: [",
+         "name: x, rollbackMargin: 1.5 points}\nmetrics: [error_rate, ", 12, 16,
+         "steps[0].overrides[0].name", "the rollout's metrics: use one of error_rate, latency_us"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_where_it_stands(old, new, line, column, path, message):

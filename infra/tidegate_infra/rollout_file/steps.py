@@ -137,7 +137,7 @@ def _fits(margin: Margin, metric: DecisionMetric, known: Metric, where: Element)
 
 
 def _one_of(metrics: Sequence[DecisionMetric]) -> Callable[[str], str]:
-    names = [metric.name for metric in metrics]
+    names = list(dict.fromkeys(metric.name for metric in metrics))  # one twice is told where it stands
 
     def parse(value: str) -> str:
         if value not in names:
