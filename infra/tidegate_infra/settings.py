@@ -286,10 +286,10 @@ class Settings(BaseSettings):
         return f"{address} (context {self._context})" if self._context else address
 
     def shown(self, name: str) -> str:
-        """Return a value as it may be printed: secrets as stars, of a webhook only the host."""
+        """Return a value as it may be printed: secrets as stars, of a webhook only the host and port."""
         value = getattr(self, name)
         if name == "webhook_url" and value:
-            return f"{urlsplit(value).scheme}://{urlsplit(value).hostname}/…"
+            return f"{urlsplit(value).scheme}://{urlsplit(value).netloc.rpartition('@')[2]}/…"
         return "" if value is None else str(value)
 
     def environment(self) -> dict[str, str]:

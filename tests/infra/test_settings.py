@@ -128,6 +128,8 @@ def test_no_way_of_showing_settings_shows_a_secret() -> None:
     )
     assert "hunter2" not in everything.replace(repr(settings.webhook_url), "")
     assert settings.shown("webhook_url") == "https://hooks.example/…"
+    port = Settings.load(**SECRETS | {"webhook_url": "http://hooks.example:8080/x"})
+    assert port.shown("webhook_url") == "http://hooks.example:8080/…"
 
 
 def test_secrets_are_cut_out_of_any_text() -> None:
