@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tidegate_infra.stack.group import ProcessGroup
+from tidegate_infra.stack.program import Program
 
 # A child that ignores every polite signal and has a child of its own.
 STUBBORN = 'trap "" TERM INT HUP; sleep 600 & echo $! $$ >{pids}.new; mv {pids}.new {pids}; wait; sleep 600'
@@ -101,3 +102,12 @@ def test_what_a_child_says_is_appended_to_its_log(tmp_path: Path) -> None:
         for words in ("first", "second"):
             group.spawn(["/bin/sh", "-c", f"echo {words} >&2"], log=log).wait()
     assert log.read_text() == "first\nsecond\n"
+
+
+def test_the_last_words_of_a_program_name_the_log_that_has_the_words_before(tmp_path: Path) -> None:
+    log = tmp_path / "notify.log"
+    with ProcessGroup() as group:
+        child = group.spawn(["/bin/sh", "-c", "echo a.yaml:1:1: one >&2; echo a.yaml:2:1: two >&2"], log=log)
+        child.wait()
+        assert Program("notify", child, 1, log).last_words() == f"a.yaml:2:1: two (the last line of {log})"
+        assert Program("notify", child, 1, tmp_path / "none").last_words() == "it said nothing"

@@ -63,9 +63,10 @@ class Program:
         raise DependencyUnavailable(f"{self.name} is not ready after {timeout_seconds:.0f} s: {words}")
 
     def last_words(self) -> str:
-        """Last line of its log."""
+        """Last line of its log, and where the others are: a file may have many mistakes."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), None)
+        return f"{said} (the last line of {self.log})" if said else "it said nothing"
 
     def stop(self, timeout_seconds: float = 10) -> None:
         """Ask it to finish (SIGTERM); kill it when it has not within `timeout_seconds`."""
