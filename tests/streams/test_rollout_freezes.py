@@ -7,6 +7,8 @@ from tests.streams.drive import HOUR, SECOND, START, Drive, rate, rollout
 
 from tidegate.records import DeploymentStatus, Freeze, Step
 from tidegate_streams.rollouts import freezes
+from tidegate_streams.rollouts.split import Split
+from tidegate_streams.rollouts.strata import Stratum, VariantPane
 
 MINUTE = 60 * SECOND
 
@@ -115,3 +117,21 @@ def test_what_is_frozen_is_the_union_of_all_freezes(some, one, other):
     until = freezes.until(some, start)
     expected = next(at for at in range(start, 99) if not covered(at))
     assert until == (expected if expected > start else None)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_is_called_before_the_start_counts_for_nothing(dry_run):
+    drive = Drive(frozen(-HOUR, HOUR, dry_run=dry_run))
+    both = {
+        "march": VariantPane(calls=100, users={1: 1}, rates={"error_rate": (100, 2)}),
+        "june": VariantPane(calls=100, users={2: 1}, rates={"error_rate": (100, 30)}),
+    }
+    for _ in range(300):
+        drive.look({Stratum(drive.state.revision, drive.pane_us, False): both})
+    waiting = drive.state
+    assert waiting.started_us is None
+    assert (waiting.totals, waiting.step_calls, waiting.split) == ({}, {}, Split())
+    assert all(row.n_candidate == 0 for row in drive.progress.evidence)
+    while drive.state.started_us is None:
+        drive.look()
+    assert drive.serve_until("succeeded").command.action == "promote"

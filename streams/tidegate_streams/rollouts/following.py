@@ -108,7 +108,10 @@ def follow(
 
 
 def _revised(before: State, state: State, now_us: int) -> State:
-    """Give the next revision; calls that obey it count after a warm-up, where the weights have changed."""
+    """Give the next revision; calls that obey it count after a warm-up, where the weights have changed.
+
+    Those of a rollout that waits for its start count for nothing: no step has asked anything of them.
+    """
     changed = (
         before.state == NEW
         or outputs.weights(before) != outputs.weights(state)
@@ -116,12 +119,10 @@ def _revised(before: State, state: State, now_us: int) -> State:
     )
     settled_us = now_us + _warmup_us(state) if changed else state.settled_us
     revision = state.revision + 1
-    return replace(
-        state,
-        revision=revision,
-        settled_us=settled_us,
-        revisions={**state.revisions, revision: Counting(state.step, settled_us, state.dropped)},
+    counting = (
+        {revision: Counting(state.step, settled_us, state.dropped)} if state.started_us is not None else {}
     )
+    return replace(state, revision=revision, settled_us=settled_us, revisions={**state.revisions, **counting})
 
 
 def _warmup_us(state: State) -> int:
