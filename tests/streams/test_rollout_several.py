@@ -75,6 +75,20 @@ def test_a_harmful_candidate_is_given_up_its_share_goes_to_the_baseline_and_the_
     assert len({(row.n_candidate, row.n_baseline, row.log_e_rollback) for row in stayed}) == 1
 
 
+def test_calls_of_a_candidate_that_was_given_up_are_not_compared_any_more():
+    drive = Drive(rollout(**THREE, dry_run=True))
+    bad = VariantPane(calls=200, rates={"error_rate": (200, 60), "abstain_rate": (200, 40)})
+    good = VariantPane(calls=200, rates={"error_rate": (200, 4), "abstain_rate": (200, 40)})
+    panes = {"march": good, "june": bad, "july": good}
+    while not drive.state.dropped:
+        drive.look({Stratum(drive.state.revision, drive.pane_us, False): panes})
+    compared = drive.state.totals["june"].calls
+    for _ in range(30):
+        drive.look({Stratum(drive.state.revision, drive.pane_us, False): panes})
+    assert drive.state.dropped == {"june"}
+    assert drive.state.totals["june"].calls == compared < drive.state.totals["july"].calls
+
+
 def test_traffic_goes_back_when_the_last_candidate_is_harmful_too():
     drive = played(Drive(rollout(**THREE)), june=(0.5, 0.2), july=(0.08, 0.2))
     assert drive.actions == ["start", "drop", "rollback"]

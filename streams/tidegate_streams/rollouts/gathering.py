@@ -86,7 +86,12 @@ def take(state: State, strata: Strata, usual: Reference) -> State:
             state,
             evidence={**state.evidence, **added},
             silence=silence.after(state.silence, spec.metrics, panes),
-            totals={name: state.totals.get(name, VariantPane()) + pane for name, pane in panes.items()},
+            totals={
+                **state.totals,
+                **{
+                    name: state.totals.get(name, VariantPane()) + panes[name] for name in (base, *state.tried)
+                },
+            },
         )
         is_split = not spec.dry_run and STRATEGIES[spec.strategy].serves
         if is_split and spec.assignment_unit != "tenant":
