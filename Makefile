@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= model-upgrade
 RUN_FLAGS := $(if $(EXIT),--exit,)
+SEEDED := $(addprefix tests/,system/test_demo_decisions.py streams/test_recovery.py streams/test_replay_equals_live.py)
 JARS   := infra/kafka/target/jars/.complete
 
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
@@ -19,7 +20,7 @@ test: setup jars  ## Tests, against a real broker and the real ClickHouse engine
 
 test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away; more seeds of demos and models.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
-	DEMO_SEEDS=4 RECOVERY_EXAMPLES=30 $(BIN)/python -m pytest -n 2 -q tests/system/test_demo_decisions.py tests/streams/test_recovery.py
+	DEMO_SEEDS=4 RECOVERY_EXAMPLES=30 REPLAY_TRACES=10 $(BIN)/python -m pytest -n 2 -q $(SEEDED)
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run: 200 faults at least.
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),72) --first $(or $(FIRST),0)

@@ -1,6 +1,10 @@
-"""What was commanded live is commanded by a replay of the journal, and by a backtest over its events."""
+"""What was commanded live is commanded by a replay of the journal, and by a backtest over its events.
+
+``REPLAY_TRACES=50`` draws so many; each takes some ten seconds of processor time in the three tests together.
+"""
 
 import dataclasses
+import os
 import random
 
 import pytest
@@ -12,12 +16,7 @@ from tidegate.records import DeploymentCommand
 from tidegate_streams import fold
 from tidegate_streams.frozen import freeze, thaw
 
-TRACES = 50
-
-
-def seeds(quick):
-    """All traces, of which some are run every day."""
-    return [seed if seed < quick else pytest.param(seed, marks=pytest.mark.long) for seed in range(TRACES)]
+TRACES = range(int(os.environ.get("REPLAY_TRACES", "2")))
 
 
 def replayed(journal, partition, restarts):
@@ -35,7 +34,7 @@ def unplaced(commands):
     return [dataclasses.replace(command, offsets=[]) for command in commands]
 
 
-@pytest.mark.parametrize("seed", seeds(quick=8))
+@pytest.mark.parametrize("seed", TRACES)
 def test_late_calls_and_ratings_of_several_partitions_give_the_same_decisions_in_a_replay(seed):
     trace = Trace(seed, late=True, windows=seed % 4 == 0).run()
     assert trace.came_late > 10
@@ -48,14 +47,14 @@ def test_late_calls_and_ratings_of_several_partitions_give_the_same_decisions_in
             assert replayed(journal, partition, ()) == live
 
 
-@pytest.mark.parametrize("seed", seeds(quick=4))
+@pytest.mark.parametrize("seed", TRACES)
 def test_a_backtest_commands_what_live_commanded_where_nothing_came_late(seed, tmp_path):
     trace = Trace(seed, late=False).run()
     assert not trace.came_late
     same_as_backtested(trace, tmp_path)
 
 
-@pytest.mark.parametrize("seed", seeds(quick=2))
+@pytest.mark.parametrize("seed", TRACES)
 def test_a_backtest_of_late_events_commands_what_live_would_have_if_each_had_come_in_time(seed, tmp_path):
     late = Trace(seed, late=True).run()
     in_order = Trace(seed, late=False).run([event for events in late.emitted.values() for event in events])
