@@ -25,7 +25,8 @@ def until(freezes: Iterable[Freeze], now_us: int) -> int | None:
 def unfrozen_us(freezes: Iterable[Freeze], from_us: int, until_us: int) -> int:
     """Return how much of an interval no freeze covers, in microseconds: what time limits count."""
     free_us, at_us = 0, from_us
-    for freeze in sorted(freezes, key=lambda one: one.starts_at):
-        free_us += max(min(freeze.starts_at, until_us) - at_us, 0)
+    within = (one for one in freezes if one.starts_at < until_us and one.ends_at > from_us)
+    for freeze in sorted(within, key=lambda one: one.starts_at):
+        free_us += max(freeze.starts_at - at_us, 0)
         at_us = max(at_us, freeze.ends_at)
     return free_us + max(until_us - at_us, 0)
