@@ -92,6 +92,7 @@ def test_a_receiver_that_hangs_delays_no_other(
     assert letters(settings) == []
 
 
+@pytest.mark.long
 def test_a_channel_whose_name_nobody_answers_delays_no_other(
     settings: Settings, hooks: Any, alert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
