@@ -58,10 +58,10 @@ def test_traffic_that_is_fit_is_promoted(journal):
     ("traffic", "verdicts"),
     [
         ({"arms": ()}, {"skipped"}),
-        ({"arms": ("v1",)}, {"skipped"}),
+        pytest.param({"arms": ("v1",)}, {"skipped"}, marks=pytest.mark.long),
         ({"arms": ("v2",)}, {"skipped"}),
         ({"status": lambda *_: "error"}, {"error", "pass"}),
-        ({"cost": lambda *_: None}, {"skipped", "pass"}),
+        pytest.param({"cost": lambda *_: None}, {"skipped", "pass"}, marks=pytest.mark.long),
         ({"cost": lambda pane, _: 1_000_000 if pane < 3 else None}, {"error", "inconclusive", "pass"}),
         ({"cost": lambda _, arm: 1_000_000 if arm == "v1" else None}, {"skipped", "pass"}),
     ],

@@ -16,7 +16,7 @@ from tidegate.records import DeploymentCommand
 from tidegate_streams import fold
 from tidegate_streams.frozen import freeze, thaw
 
-TRACES = range(int(os.environ.get("REPLAY_TRACES", "2")))
+TRACES = range(int(os.environ.get("REPLAY_TRACES", "1")))
 
 
 def replayed(journal, partition, restarts):

@@ -34,6 +34,7 @@ def test_evidence_of_both_steps_adds_up_each_by_its_own_margin():
     assert first.evidence[0].log_e_rollback < 0 < found.log_e_rollback
 
 
+@pytest.mark.long
 def test_a_candidate_at_the_margin_of_every_step_is_seldom_rolled_back():
     rolled_back = 0
     for seed in range(60):
