@@ -10,7 +10,7 @@ JARS   := infra/kafka/target/jars/.complete
 # Where it is set nothing that Python compiled is kept, and every process of ours starts slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-long faults fuzz lint bench bench-decisions bench-real-cases bench-late-truth bench-drift clean setup jars check-python check-java
+.PHONY: run test test-long test-seeds faults fuzz lint bench bench-decisions bench-real-cases bench-late-truth bench-drift clean setup jars check-python check-java
 
 run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1 ends after the demo.
 	$(BIN)/tidegate up --demo $(DEMO) $(RUN_FLAGS)
@@ -18,8 +18,10 @@ run: setup jars  ## Local stack with a demo: Kafka, store, every process. EXIT=1
 test: setup jars  ## Tests, against a real broker and the real ClickHouse engine: every promise once.
 	$(BIN)/python -m pytest -n 3 --dist loadgroup -q -m "not long" $(ARGS)
 
-test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away; more seeds of demos and models.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m long $(ARGS)
+test-long: setup jars  ## The other tests: more of the points at which processes are killed, servers away.
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -q -m long $(ARGS)
+
+test-seeds: setup  ## More seeds of what draws at random: demos, restarts, traces.
 	DEMO_SEEDS=4 RECOVERY_EXAMPLES=30 REPLAY_TRACES=10 $(BIN)/python -m pytest -n 2 -q $(SEEDED)
 
 faults: setup jars  ## Seeded faults over the whole system, checked against what was sent. SEEDS=200 for a full run: 200 faults at least.
